@@ -1,0 +1,99 @@
+"""Products and prices: what an account sells, and the read-only catalog that decisions consult.
+
+Prices never change their amounts once created, so a decision taken on a cached catalog is safe as long as
+the catalog's version is the account's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from billing_server.domain.calendar import Interval
+from billing_server.domain.errors import ResourceMissing
+from billing_server.domain.pricing import Tier, TransformQuantity
+
+BillingScheme = Literal["per_unit", "tiered"]
+PriceType = Literal["one_time", "recurring"]
+TiersMode = Literal["graduated", "volume"]
+UsageType = Literal["licensed", "metered"]
+TaxBehavior = Literal["unspecified", "inclusive", "exclusive"]
+
+
+class Product(msgspec.Struct, frozen=True, kw_only=True):
+    """Something sold (semantics 1)."""
+
+    id: str
+    created: int
+    name: str
+    active: bool = True
+    description: str | None = None
+    default_price: str | None = None
+    statement_descriptor: str | None = None
+    unit_label: str | None = None
+    metadata: dict[str, str] = {}
+    version: int = 1
+
+
+class Recurring(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a recurring price is billed, and whether by quantity or by usage."""
+
+    interval: Interval
+    interval_count: int = 1
+    usage_type: UsageType = "licensed"
+    meter: str | None = None
+    trial_period_days: int | None = None
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """What a product costs (semantics 1). `unit_amount` is in minor units and may carry up to 12 decimals."""
+
+    id: str
+    created: int
+    product: str
+    currency: str
+    active: bool = True
+    type: PriceType = "one_time"
+    nickname: str | None = None
+    billing_scheme: BillingScheme = "per_unit"
+    unit_amount: Decimal | None = None
+    recurring: Recurring | None = None
+    tiers: tuple[Tier, ...] = ()
+    tiers_mode: TiersMode | None = None
+    transform_quantity: TransformQuantity | None = None
+    lookup_key: str | None = None
+    tax_behavior: TaxBehavior = "unspecified"
+    metadata: dict[str, str] = {}
+    version: int = 1
+
+    @property
+    def metered(self) -> bool:
+        """Whether quantities come from usage instead of from the subscription."""
+        return self.recurring is not None and self.recurring.usage_type == "metered"
+
+
+class Catalog:
+    """The products and prices of one account, as of one version of its pages."""
+
+    __slots__ = ("prices", "products")
+
+    def __init__(self, products: Mapping[str, Product], prices: Mapping[str, Price]) -> None:
+        self.products = products
+        self.prices = prices
+
+    def price(self, price_id: str, field: str = "price") -> Price:
+        """The price with this id; `ResourceMissing` naming `field` when the account has none."""
+        found = self.prices.get(price_id)
+        if found is None:
+            raise ResourceMissing("price", price_id, field=field)
+        return found
+
+    def product(self, product_id: str, field: str = "product") -> Product:
+        """The product with this id; `ResourceMissing` naming `field` when the account has none."""
+        found = self.products.get(product_id)
+        if found is None:
+            raise ResourceMissing("product", product_id, field=field)
+        return found
