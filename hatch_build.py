@@ -82,7 +82,7 @@ def _run_protoc(protos_root: Path, proto_names: list[str], output: Path) -> None
             f"--python_out={output}",
             f"--grpc_python_out={output}",
             f"--mypy_out=quiet:{output}",
-            f"--mypy_grpc_out=quiet,async_only:{output}",
+            f"--mypy_grpc_out=quiet,only_async:{output}",
             f"--descriptor_set_out={output / DESCRIPTOR_SET_NAME}",
             "--include_imports",
             "--include_source_info",
