@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import filecmp
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -141,7 +140,7 @@ def _replace_changed(source: Path, target: Path) -> None:
         new, old = source / name, target / name
         if not old.is_file() or not filecmp.cmp(new, old, shallow=False):
             old.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(new, old)
+            new.replace(old)
     for path in sorted(target.rglob("*"), reverse=True):
         relative = path.relative_to(target)
         if relative.parts[0] == source.name or "__pycache__" in relative.parts:

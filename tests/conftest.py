@@ -1,0 +1,48 @@
+"""The database that all tests share: one per run, migrated once; a test makes an account of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from billing_server.embedded_postgres import EmbeddedPostgres
+from billing_server.store.migrate import migrate
+
+# Tests kill processes, never the power: what the kernel has in its cache survives them, so waiting for the
+# disk would prove nothing. Commits stay synchronous, because losing those is what tests must notice.
+POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
+
+
+@contextmanager
+def temporary_data_directory() -> Iterator[Path]:
+    """A data directory that an unprivileged PostgreSQL can reach (pytest's own are closed to others)."""
+    directory = Path(tempfile.mkdtemp(prefix="billing-test-"))
+    directory.chmod(0o711)
+    try:
+        yield directory
+    finally:
+        # Where even the temporary folder is closed to others, the data lies elsewhere, behind a link.
+        shutil.rmtree((directory / "postgres").resolve(), ignore_errors=True)
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+async def database_url() -> AsyncIterator[str]:
+    """URL of a migrated PostgreSQL: BILLING_TEST_DATABASE_URL, or an embedded one that ends with the run."""
+    given = os.environ.get("BILLING_TEST_DATABASE_URL")
+    if given:
+        await migrate(given)
+        yield given
+        return
+    with (
+        temporary_data_directory() as directory,
+        EmbeddedPostgres(directory, settings=POSTGRES_SETTINGS) as postgres,
+    ):
+        await migrate(postgres.database_url)
+        yield postgres.database_url
