@@ -329,6 +329,13 @@ def test_parts_of_a_configuration_out_of_range_are_refused(
         resolve_anchor(0, "month", 1, *parts)
 
 
+def test_the_last_instant_may_end_a_period_and_be_an_anchor() -> None:
+    assert period_around(LAST_INSTANT, "month", 1, LAST_INSTANT - 1)[1] == LAST_INSTANT
+    assert period_around(LAST_INSTANT, "day", 1, LAST_INSTANT - 1) == (LAST_INSTANT - DAY, LAST_INSTANT)
+    assert resolve_anchor(LAST_INSTANT, "month", 1, 31, None, None, None, None) == LAST_INSTANT
+    assert text_of(resolve_anchor(at("9999-11-15"), "month", 1, 31, None, None, None, None)) == "9999-12-31"
+
+
 def test_an_anchor_after_the_last_year_is_refused() -> None:
     with pytest.raises(ValueError, match="no anchor fits"):
         resolve_anchor(LAST_INSTANT, "month", 1, 1, None, None, None, None)

@@ -70,7 +70,16 @@ def test_rounding_is_monotone(first: int, second: int, denominator: int) -> None
 
 @pytest.mark.parametrize(
     ("value", "rounded"),
-    [("0", 0), ("0.5", 1), ("-0.5", -1), ("2.499999999999", 2), ("1E+3", 1000), ("1000.000000000000", 1000)],
+    [
+        ("0", 0),
+        ("0.5", 1),
+        ("-0.5", -1),
+        ("1.5", 2),
+        ("-2.5", -3),
+        ("2.499999999999", 2),
+        ("1E+3", 1000),
+        ("1000.000000000000", 1000),
+    ],
 )
 def test_decimals_round_like_fractions(value: str, rounded: int) -> None:
     assert round_decimal_half_away_from_zero(Decimal(value)) == rounded
