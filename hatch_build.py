@@ -20,6 +20,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 DESCRIPTOR_SET_NAME = "billing.binpb"
 
+# Its time of change is that of the last generation; make compares it with those of the protos.
+_STAMP_NAME = ".made"
+
 # The plug-ins of the code generator are scripts; protoc is told which interpreter to run them with, because a
 # build environment's scripts folder is not always on PATH.
 _PLUGIN_MODULES = {"protoc-gen-mypy": "main", "protoc-gen-mypy_grpc": "grpc"}
@@ -65,7 +68,9 @@ def generate(root: Path) -> list[str]:
         if proto_names:
             _run_protoc(protos_root, proto_names, scratch)
         _add_package_markers(scratch)
+        (scratch / _STAMP_NAME).touch()
         _replace_changed(scratch, generated)
+    (generated / _STAMP_NAME).touch()
     return proto_names
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from billing_server.embedded_postgres import EmbeddedPostgres
@@ -46,3 +48,21 @@ async def database_url() -> AsyncIterator[str]:
     ):
         await migrate(postgres.database_url)
         yield postgres.database_url
+
+
+@pytest.fixture
+async def empty_database_url(database_url: str) -> AsyncIterator[str]:
+    """URL of a database of its own without any table, on the server of `database_url`."""
+    name = f"test_{uuid.uuid4().hex}"
+    await _administer(database_url, f"CREATE DATABASE {name}")
+    server, _, parameters = database_url.partition("?")
+    yield f"{server.rpartition('/')[0]}/{name}?{parameters}"
+    await _administer(database_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _administer(database_url: str, statement: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,341 @@
+"""Settings of the server: read once from the environment, checked together, frozen.
+
+`SETTINGS` is the one list of them. The help of `billing-server`, the lines printed at the start and the
+reading all follow it. Where several settings are wrong, ConfigError tells all of them at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class ConfigError(ValueError):
+    """One or more settings are wrong; each of `problems` names its variable, the rule and a way out."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One environment variable: its name, its default as one would write it ("" for none), its meaning."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+SETTINGS = (
+    Setting(
+        "BILLING_LISTEN",
+        "127.0.0.1:50051",
+        "Address and port for gRPC, as HOST:PORT or [IPV6]:PORT; port 0 takes a free one.",
+    ),
+    Setting(
+        "BILLING_DATA_DIR",
+        ".data",
+        "Directory of the embedded database and of the first API key, made if it does not exist.",
+    ),
+    Setting(
+        "BILLING_DATABASE_URL",
+        "",
+        "postgresql:// URL of a PostgreSQL 15 or newer. Without it, the embedded PostgreSQL is started.",
+    ),
+    Setting("BILLING_TLS_CERT", "", "File with the server's certificate chain (PEM); turns TLS on."),
+    Setting("BILLING_TLS_KEY", "", "File with the private key of BILLING_TLS_CERT (PEM)."),
+    Setting(
+        "BILLING_TLS_CLIENT_CA",
+        "",
+        "File with the authorities (PEM) one of which must have signed each client's certificate.",
+    ),
+    Setting(
+        "BILLING_ALLOW_PLAINTEXT",
+        "false",
+        "Serve without TLS on an address that other machines can reach, say behind a proxy that ends TLS.",
+    ),
+    Setting(
+        "BILLING_REFLECTION",
+        "",
+        "gRPC reflection and channelz: true or false. By default true on loopback, false elsewhere.",
+    ),
+    Setting("BILLING_WORKERS", "1", "Server processes that share the port, 1 to 64."),
+    Setting("BILLING_LOG_LEVEL", "info", "debug, info, warning or error."),
+    Setting(
+        "BILLING_GATEWAY_TARGET",
+        "",
+        "HOST:PORT of your own billing.gateway.v1.PaymentGateway. Without it, the built-in test gateway.",
+    ),
+    Setting("BILLING_METRICS_LISTEN", "", "HOST:PORT for Prometheus metrics over HTTP. Off without it."),
+    Setting(
+        "BILLING_MAX_DEADLINE_SECONDS",
+        "30",
+        "Longest time a unary call may take, 1 to 3600; also that of a caller who sets no deadline.",
+    ),
+    Setting("BILLING_MAX_STREAMS", "1000", "Event streams open at once in one process, 1 to 100000."),
+    Setting(
+        "BILLING_DRAIN_SECONDS",
+        "10",
+        "Time that calls in progress get to finish when the server is told to stop, 0 to 600.",
+    ),
+)
+
+_DEFAULTS: Mapping[str, str] = {setting.name: setting.default for setting in SETTINGS}
+Value = TypeVar("Value")
+Fallback = TypeVar("Fallback")
+
+_YES = ("true", "1", "yes", "on")
+_NO = ("false", "0", "no", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen or to connect: a host name or IP address, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the address."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files that the server shows itself and checks its clients with."""
+
+    certificate_file: Path
+    key_file: Path
+    client_authorities_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings, checked. Make one with `Config.from_environment`."""
+
+    listen: Address
+    data_directory: Path
+    database_url: str | None
+    tls: Tls | None
+    allow_plaintext: bool
+    reflection: bool
+    workers: int
+    log_level: LogLevel
+    gateway_target: Address | None
+    metrics_listen: Address | None
+    deadline_seconds_max: int
+    streams_max: int
+    drain_seconds: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Config:
+        """Read the settings; an empty value counts as unset. Raises ConfigError with all that is wrong."""
+        reader = _Reader(environment)
+        listen = reader.address("BILLING_LISTEN") or Address("127.0.0.1", 0)
+        tls = _read_tls(reader)
+        allow_plaintext = bool(reader.flag("BILLING_ALLOW_PLAINTEXT"))
+        reflection = reader.flag("BILLING_REFLECTION")
+        config = cls(
+            listen=listen,
+            data_directory=Path(reader.text("BILLING_DATA_DIR") or ".").expanduser().absolute(),
+            database_url=_read_database_url(reader),
+            tls=tls,
+            allow_plaintext=allow_plaintext,
+            reflection=listen.is_loopback if reflection is None else reflection,
+            workers=reader.number("BILLING_WORKERS", 1, 64),
+            log_level=_read_log_level(reader),
+            gateway_target=reader.address("BILLING_GATEWAY_TARGET"),
+            metrics_listen=reader.address("BILLING_METRICS_LISTEN"),
+            deadline_seconds_max=reader.number("BILLING_MAX_DEADLINE_SECONDS", 1, 3600),
+            streams_max=reader.number("BILLING_MAX_STREAMS", 1, 100_000),
+            drain_seconds=reader.number("BILLING_DRAIN_SECONDS", 0, 600),
+        )
+        if tls is None and not listen.is_loopback and not allow_plaintext:
+            reader.refuse(
+                "BILLING_LISTEN",
+                f"{listen} can be reached from other machines, and API keys would travel in plaintext. Set "
+                "BILLING_TLS_CERT and BILLING_TLS_KEY, listen on 127.0.0.1, or set "
+                "BILLING_ALLOW_PLAINTEXT=true where something in front ends TLS.",
+            )
+        if listen.port == 0 and config.workers > 1:
+            reader.refuse(
+                "BILLING_LISTEN",
+                "port 0 gives each process a port of its own, but BILLING_WORKERS is above 1. Name a port.",
+            )
+        if reader.problems:
+            raise ConfigError(reader.problems)
+        return config
+
+    def describe(self) -> list[str]:
+        """The settings in force, a line each, without secrets."""
+        values = {
+            "listen": f"{self.listen} ({self._describe_tls()})",
+            "data directory": str(self.data_directory),
+            "database": _without_secrets(self.database_url) if self.database_url else "embedded PostgreSQL",
+            "payment gateway": str(self.gateway_target or "built-in test gateway"),
+            "reflection": "on" if self.reflection else "off",
+            "metrics": str(self.metrics_listen or "off"),
+            "worker processes": str(self.workers),
+            "log level": self.log_level,
+            "longest call": f"{self.deadline_seconds_max} s",
+            "event streams": f"{self.streams_max} at most",
+            "drain": f"{self.drain_seconds} s",
+        }
+        width = max(map(len, values))
+        return [f"{name:<{width}}  {value}" for name, value in values.items()]
+
+    def _describe_tls(self) -> str:
+        if self.tls is None:
+            return "plaintext"
+        return "TLS, clients need a certificate" if self.tls.client_authorities_file else "TLS"
+
+
+def help_text() -> str:
+    """All settings with their defaults and meanings, for `billing-server --help`."""
+    entries = []
+    for setting in SETTINGS:
+        default = f" (default {setting.default})" if setting.default else ""
+        entries.append(f"  {setting.name}{default}\n      {setting.meaning}")
+    return "Settings, read from the environment:\n\n" + "\n".join(entries)
+
+
+class _Reader:
+    """Reads single values and collects what is wrong with them.
+
+    A wrong value is answered by its default, which only lets the reading go on: ConfigError follows.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def refuse(self, name: str, problem: str) -> None:
+        self.problems.append(f"{name}: {problem}")
+
+    def text(self, name: str) -> str:
+        return self._environment.get(name, "").strip() or _DEFAULTS[name]
+
+    def flag(self, name: str) -> bool | None:
+        return self._parsed(name, _parse_flag, False, "write true or false") if self.text(name) else None
+
+    def number(self, name: str, lowest: int, highest: int) -> int:
+        def parse(text: str) -> int:
+            value = int(text)
+            if not lowest <= value <= highest:
+                raise ValueError(value)
+            return value
+
+        return self._parsed(name, parse, lowest, f"write a whole number from {lowest} to {highest}")
+
+    def address(self, name: str) -> Address | None:
+        way_out = "write HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"
+        return self._parsed(name, _parse_address, None, way_out) if self.text(name) else None
+
+    def file(self, name: str) -> Path | None:
+        if not (text := self.text(name)):
+            return None
+        path = Path(text).expanduser().absolute()
+        try:
+            with path.open("rb"):
+                return path
+        except OSError as error:
+            self.refuse(
+                name, f"{path} cannot be read ({error.strerror}). Name a PEM file that the server may read."
+            )
+            return path
+
+    def _parsed(
+        self, name: str, parse: Callable[[str], Value], fallback: Fallback, way_out: str
+    ) -> Value | Fallback:
+        text = self.text(name)
+        try:
+            return parse(text)
+        except ValueError:
+            self.refuse(name, f"{text!r} is not understood: {way_out}.")
+            return fallback
+
+
+def _parse_flag(text: str) -> bool:
+    if text.lower() in _YES:
+        return True
+    if text.lower() in _NO:
+        return False
+    raise ValueError(text)
+
+
+def _parse_address(text: str) -> Address:
+    parts = urllib.parse.urlsplit(f"//{text}")
+    if parts.hostname is None or parts.port is None or parts.netloc != text or parts.username is not None:
+        raise ValueError(text)
+    if ":" in parts.hostname:
+        ipaddress.IPv6Address(parts.hostname)
+    return Address(parts.hostname, parts.port)
+
+
+def _read_tls(reader: _Reader) -> Tls | None:
+    certificate = reader.file("BILLING_TLS_CERT")
+    key = reader.file("BILLING_TLS_KEY")
+    client_authorities = reader.file("BILLING_TLS_CLIENT_CA")
+    if certificate is not None and key is not None:
+        return Tls(certificate, key, client_authorities)
+    if certificate is not None:
+        reader.refuse("BILLING_TLS_KEY", "BILLING_TLS_CERT needs its private key. Set both, or neither.")
+    elif key is not None:
+        reader.refuse("BILLING_TLS_CERT", "BILLING_TLS_KEY needs its certificate. Set both, or neither.")
+    elif client_authorities is not None:
+        reader.refuse(
+            "BILLING_TLS_CLIENT_CA",
+            "clients show certificates only over TLS. Set BILLING_TLS_CERT and BILLING_TLS_KEY, too.",
+        )
+    return None
+
+
+def _read_database_url(reader: _Reader) -> str | None:
+    name = "BILLING_DATABASE_URL"
+    url = reader.text(name)
+    if not url:
+        return None
+    # The value may hold a password: it is never quoted.
+    try:
+        scheme = urllib.parse.urlsplit(url).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in ("postgresql", "postgres"):
+        reader.refuse(
+            name,
+            "the value is no PostgreSQL URL. Write postgresql://USER:PASSWORD@HOST:5432/DATABASE, or leave "
+            "it unset for the embedded PostgreSQL.",
+        )
+    return url
+
+
+def _read_log_level(reader: _Reader) -> LogLevel:
+    name = "BILLING_LOG_LEVEL"
+    match reader.text(name).lower():
+        case "debug" | "info" | "warning" | "error" as level:
+            return level
+        case other:
+            reader.refuse(name, f"{other!r} is not understood: write debug, info, warning or error.")
+            return "info"
+
+
+def _without_secrets(database_url: str) -> str:
+    """The URL's scheme, user, hosts and database; passwords stand before the last @ or in the query."""
+    parts = urllib.parse.urlsplit(database_url)
+    credentials, at, hosts = parts.netloc.rpartition("@")
+    user = credentials.partition(":")[0]
+    return f"{parts.scheme}://{user}{at}{hosts}{parts.path}"

@@ -1,0 +1,190 @@
+"""Settings from the environment: defaults, every rule, and what is shown of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from billing_server.config import SETTINGS, Address, Config, ConfigError, Tls, help_text
+
+
+def problems_of(environment: dict[str, str]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_environment(environment)
+    return caught.value.problems
+
+
+def test_defaults() -> None:
+    config = Config.from_environment({})
+    assert config == Config(
+        listen=Address("127.0.0.1", 50051),
+        data_directory=Path(".data").absolute(),
+        database_url=None,
+        tls=None,
+        allow_plaintext=False,
+        reflection=True,
+        workers=1,
+        log_level="info",
+        gateway_target=None,
+        metrics_listen=None,
+        deadline_seconds_max=30,
+        streams_max=1000,
+        drain_seconds=10,
+    )
+
+
+def test_everything_set(tmp_path: Path) -> None:
+    for name in ("server.pem", "server.key", "clients.pem"):
+        (tmp_path / name).touch()
+    config = Config.from_environment(
+        {
+            "BILLING_LISTEN": "[::]:443",
+            "BILLING_DATA_DIR": str(tmp_path),
+            "BILLING_DATABASE_URL": "postgresql://engine:secret@db.example:5432/billing",
+            "BILLING_TLS_CERT": str(tmp_path / "server.pem"),
+            "BILLING_TLS_KEY": str(tmp_path / "server.key"),
+            "BILLING_TLS_CLIENT_CA": str(tmp_path / "clients.pem"),
+            "BILLING_ALLOW_PLAINTEXT": "no",
+            "BILLING_REFLECTION": "on",
+            "BILLING_WORKERS": "4",
+            "BILLING_LOG_LEVEL": "DEBUG",
+            "BILLING_GATEWAY_TARGET": "payments.example:9000",
+            "BILLING_METRICS_LISTEN": "127.0.0.1:9100",
+            "BILLING_MAX_DEADLINE_SECONDS": "3600",
+            "BILLING_MAX_STREAMS": "20",
+            "BILLING_DRAIN_SECONDS": "0",
+        }
+    )
+    assert config == Config(
+        listen=Address("::", 443),
+        data_directory=tmp_path,
+        database_url="postgresql://engine:secret@db.example:5432/billing",
+        tls=Tls(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "clients.pem"),
+        allow_plaintext=False,
+        reflection=True,
+        workers=4,
+        log_level="debug",
+        gateway_target=Address("payments.example", 9000),
+        metrics_listen=Address("127.0.0.1", 9100),
+        deadline_seconds_max=3600,
+        streams_max=20,
+        drain_seconds=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BILLING_LISTEN", "50051"),
+        ("BILLING_LISTEN", ":50051"),
+        ("BILLING_LISTEN", "127.0.0.1"),
+        ("BILLING_LISTEN", "127.0.0.1:"),
+        ("BILLING_LISTEN", "127.0.0.1:65536"),
+        ("BILLING_LISTEN", "127.0.0.1:-1"),
+        ("BILLING_LISTEN", "127.0.0.1:50051/path"),
+        ("BILLING_LISTEN", "::1:50051"),
+        ("BILLING_LISTEN", "[::1"),
+        ("BILLING_LISTEN", "[nonsense]:1"),
+        ("BILLING_LISTEN", "user@127.0.0.1:50051"),
+        ("BILLING_ALLOW_PLAINTEXT", "maybe"),
+        ("BILLING_REFLECTION", "2"),
+        ("BILLING_WORKERS", "0"),
+        ("BILLING_WORKERS", "65"),
+        ("BILLING_WORKERS", "two"),
+        ("BILLING_LOG_LEVEL", "loud"),
+        ("BILLING_GATEWAY_TARGET", "payments.example"),
+        ("BILLING_METRICS_LISTEN", "9100"),
+        ("BILLING_MAX_DEADLINE_SECONDS", "0"),
+        ("BILLING_MAX_DEADLINE_SECONDS", "1.5"),
+        ("BILLING_MAX_STREAMS", "0"),
+        ("BILLING_DRAIN_SECONDS", "-1"),
+    ],
+)
+def test_a_wrong_value_is_quoted_with_its_variable_and_the_rule(name: str, value: str) -> None:
+    [problem] = problems_of({name: value})
+    assert problem.startswith(f"{name}: {value.lower()!r} is not understood: write ")
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:secret@h/d", "host=h password=secret", "postgresql://[::1:secret"]
+)
+def test_a_wrong_database_url_is_never_quoted(url: str) -> None:
+    [problem] = problems_of({"BILLING_DATABASE_URL": url})
+    assert problem.startswith("BILLING_DATABASE_URL: ")
+    assert "secret" not in problem
+
+
+def test_all_problems_are_told_at_once() -> None:
+    problems = problems_of({"BILLING_WORKERS": "x", "BILLING_LOG_LEVEL": "x", "BILLING_LISTEN": "x"})
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "BILLING_LISTEN",
+        "BILLING_WORKERS",
+        "BILLING_LOG_LEVEL",
+    ]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.8.8.8:1", "localhost:1", "[::1]:1"])
+def test_plaintext_is_served_on_loopback(address: str) -> None:
+    config = Config.from_environment({"BILLING_LISTEN": address})
+    assert config.tls is None
+    assert config.reflection
+    assert str(config.listen) == address
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "billing.example:1"])
+def test_plaintext_elsewhere_must_be_asked_for(address: str) -> None:
+    [problem] = problems_of({"BILLING_LISTEN": address})
+    assert problem.startswith("BILLING_LISTEN: ")
+    assert "BILLING_ALLOW_PLAINTEXT" in problem
+    config = Config.from_environment({"BILLING_LISTEN": address, "BILLING_ALLOW_PLAINTEXT": "true"})
+    assert config.listen == Address(config.listen.host, 1)
+    assert not config.reflection
+
+
+def test_a_free_port_belongs_to_one_process() -> None:
+    assert Config.from_environment({"BILLING_LISTEN": "127.0.0.1:0"}).listen.port == 0
+    [problem] = problems_of({"BILLING_LISTEN": "127.0.0.1:0", "BILLING_WORKERS": "2"})
+    assert problem.startswith("BILLING_LISTEN: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "blamed"),
+    [
+        ("BILLING_TLS_CERT", "BILLING_TLS_KEY"),
+        ("BILLING_TLS_KEY", "BILLING_TLS_CERT"),
+        ("BILLING_TLS_CLIENT_CA", "BILLING_TLS_CLIENT_CA"),
+    ],
+)
+def test_tls_files_need_each_other(tmp_path: Path, given: str, blamed: str) -> None:
+    file = tmp_path / "one.pem"
+    file.touch()
+    [problem] = problems_of({given: str(file)})
+    assert problem.startswith(f"{blamed}: ")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.pem"
+    problems = problems_of({"BILLING_TLS_CERT": str(missing), "BILLING_TLS_KEY": str(tmp_path)})
+    assert f"{missing} cannot be read" in problems[0]
+    assert f"{tmp_path} cannot be read" in problems[1]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://engine:hush@one.example:1,two.example:2/billing",
+        "postgres://engine@one.example/billing?password=hush",
+        "postgresql://engine:hu@sh@one.example/billing",
+    ],
+)
+def test_descriptions_hold_no_password(url: str) -> None:
+    description = "\n".join(Config.from_environment({"BILLING_DATABASE_URL": url}).describe())
+    assert "hush" not in description
+    assert "hu@sh" not in description
+    assert "://engine@one.example" in description
+
+
+def test_help_lists_every_setting() -> None:
+    text = help_text()
+    assert all(setting.name in text and setting.meaning in text for setting in SETTINGS)
