@@ -146,7 +146,8 @@ class EmbeddedPostgres:
 
     def _make_socket_folder(self, home: Path, user: DatabaseUser) -> Path:
         folder = home / "socket"
-        if len(os.fsencode(folder / _SOCKET_NAME)) > _SOCKET_PATH_BYTES_MAX:
+        # In a database URL, a comma would part one host from the next.
+        if "," in str(folder) or len(os.fsencode(folder / _SOCKET_NAME)) > _SOCKET_PATH_BYTES_MAX:
             folder = Path(tempfile.mkdtemp(prefix="billing-"))
             self._temporary_socket_folder = folder
         make_private_folder(folder, user)
@@ -189,7 +190,11 @@ def _end_with_this_process(postmaster_id: int, cluster: Path, user: DatabaseUser
 
     The shell reads from a pipe that nobody ever writes to, and comes to its end when this process is gone.
     """
-    script = 'read -r _; [ "$(head -n 1 "$2" 2>/dev/null)" = "$1" ] && kill -INT "$1"'
+    script = """
+        runs() { [ "$(head -n 1 "$2" 2>/dev/null)" = "$1" ]; }
+        read -r _
+        runs "$@" && kill -INT "$1" && sleep 10 && runs "$@" && kill -QUIT "$1"
+    """
     process: subprocess.Popen[bytes] = subprocess.Popen(
         ["/bin/sh", "-c", script, "sh", str(postmaster_id), str(cluster / "postmaster.pid")],
         stdin=subprocess.PIPE,

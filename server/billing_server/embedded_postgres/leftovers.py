@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 _PROCESSES = Path("/proc")
-_PATIENCE_SECONDS = 20.0
+_PATIENCE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
