@@ -1,0 +1,141 @@
+"""What objects were before: the `previous_attributes` of events, as bytes of a google.protobuf.Struct.
+
+Names are those of the object's message, values have the forms of protobuf's JSON: 64-bit integers, decimals
+and times are text, enum values go by name, and null says that the field was not set. Internal fields are left
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+
+from billing_server.wire.encoding import ENCODERS, decimal_text
+from billing_server.wire.framing import double, double_tag, sized, tag_of
+from billing_server.wire.plans import Member
+from billing_server.wire.shapes import Shape
+
+ToValue = Callable[[Any], bytes]
+
+_KINDS: Final = Value.DESCRIPTOR.fields_by_name
+_NULL: Final = tag_of(_KINDS["null_value"]) + b"\x00"
+_TRUE: Final = tag_of(_KINDS["bool_value"]) + b"\x01"
+_FALSE: Final = tag_of(_KINDS["bool_value"]) + b"\x00"
+_NUMBER: Final = double_tag(_KINDS["number_value"].number)
+_TEXT: Final = tag_of(_KINDS["string_value"])
+_STRUCT: Final = tag_of(_KINDS["struct_value"])
+_LIST: Final = tag_of(_KINDS["list_value"])
+_ENTRY: Final = tag_of(Struct.DESCRIPTOR.fields_by_name["fields"])
+_ELEMENT: Final = tag_of(ListValue.DESCRIPTOR.fields_by_name["values"])
+_KEY: Final = b"\x0a"
+_HELD: Final = b"\x12"
+
+
+def struct_bytes(struct: type[msgspec.Struct], attributes: Mapping[str, Any]) -> bytes:
+    """A serialized google.protobuf.Struct of attributes of `struct`, by their names there."""
+    writers = _WRITERS[struct]
+    entries = []
+    for name, value in attributes.items():
+        writer = writers.get(name)
+        if writer is not None:
+            key, to_value = writer
+            entries.append(_entry(key, _NULL if value is None else to_value(value)))
+    return b"".join(entries)
+
+
+def _entry(key: bytes, value: bytes) -> bytes:
+    return _ENTRY + sized(key + _HELD + sized(value))
+
+
+def _key(name: str) -> bytes:
+    return _KEY + sized(name.encode())
+
+
+def _text(value: str) -> bytes:
+    return _TEXT + sized(value.encode())
+
+
+def _boolean(value: bool) -> bytes:
+    return _TRUE if value else _FALSE
+
+
+def _number(value: int) -> bytes:
+    return _NUMBER + double(value)
+
+
+def _wide_number(value: int) -> bytes:
+    return _text(str(value))
+
+
+def _decimal(value: Decimal) -> bytes:
+    return _text(decimal_text(value))
+
+
+def _instant(seconds: int) -> bytes:
+    return _text(datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def _writer(member: Member) -> ToValue:
+    shape = member.shape
+    if shape.element is None:
+        return _single_writer(shape, member)
+    write = _single_writer(shape.element, member)
+    if shape.kind == "list":
+        return lambda values: _LIST + sized(b"".join(_ELEMENT + sized(write(value)) for value in values))
+    return lambda values: (
+        _STRUCT
+        + sized(
+            b"".join(
+                _entry(_key(key), _NULL if value is None else write(value)) for key, value in values.items()
+            )
+        )
+    )
+
+
+def _single_writer(shape: Shape, member: Member) -> ToValue:
+    if member.instant:
+        return _instant
+    if shape.struct is not None:
+        return _nested(shape.struct)
+    if shape.kind == "choice":
+        return _choice(member)
+    if shape.kind == "integer":
+        return _wide_number if member.wide else _number
+    return _SIMPLE[shape.kind]
+
+
+_SIMPLE: Mapping[str, ToValue] = {"text": _text, "boolean": _boolean, "decimal": _decimal}
+
+
+def _choice(member: Member) -> ToValue:
+    enum = member.descriptor.enum_type
+    assert enum is not None
+    names = {literal: _text(enum.values_by_number[number].name) for literal, number in member.numbers.items()}
+    return names.__getitem__
+
+
+def _nested(struct: type[msgspec.Struct]) -> ToValue:
+    """Writes a whole object without what is not set, or a mapping of only what changed of one."""
+
+    def write(value: Any) -> bytes:
+        if isinstance(value, struct):
+            set_fields = msgspec.structs.asdict(value)
+            value = {name: held for name, held in set_fields.items() if held is not None}
+        return _STRUCT + sized(struct_bytes(struct, value))
+
+    return write
+
+
+_WRITERS: Mapping[type[msgspec.Struct], Mapping[str, tuple[bytes, ToValue]]] = {
+    struct: {
+        member.name: (_key(member.wire_name), _writer(member))
+        for member in encoder.plan.members
+        if member.name == member.wire_name
+    }
+    for struct, encoder in ENCODERS.items()
+}

@@ -1,0 +1,123 @@
+"""Events to the bytes that are stored and streamed.
+
+An event is stored without its id and position, which are known only when its transaction commits; a reader
+gets them appended. A batch of a stream is put together from such bytes, without parsing any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from billing.v1.event_model_pb2 import Event as EventMessage
+from billing.v1.event_model_pb2 import EventBatch
+from billing_server.domain.errors import ResourceMissing
+from billing_server.domain.event import Cause, Event
+from billing_server.wire.attributes import struct_bytes
+from billing_server.wire.encoding import ENCODERS
+from billing_server.wire.framing import sized, tag_of, varint
+from billing_server.wire.pairs import EVENT_OBJECTS
+
+ID_PREFIX: Final = "evt_"
+ACCOUNT_CHARACTERS: Final = 10
+"""How many characters of the account's id, counted from its end, stand in the ids of its events."""
+POSITION_DIGITS: Final = 12
+
+_FIELDS: Final = EventMessage.DESCRIPTOR.fields_by_name
+_ID: Final = tag_of(_FIELDS["id"])
+_POSITION: Final = tag_of(_FIELDS["position"])
+_TYPE: Final = tag_of(_FIELDS["type"])
+_CREATED: Final = tag_of(_FIELDS["created"])
+_ACCOUNT: Final = tag_of(_FIELDS["account"])
+_CUSTOMER: Final = tag_of(_FIELDS["customer"])
+_OBJECT_ID: Final = tag_of(_FIELDS["object_id"])
+_PREVIOUS: Final = tag_of(_FIELDS["previous_attributes"])
+_CAUSE: Final = tag_of(_FIELDS["cause"])
+_OBJECTS: Final = {struct: tag_of(_FIELDS[name]) for struct, name in EVENT_OBJECTS.items()}
+_SECONDS: Final = tag_of(Timestamp.DESCRIPTOR.fields_by_name["seconds"])
+
+_BATCH_FIELDS: Final = EventBatch.DESCRIPTOR.fields_by_name
+_EVENTS: Final = tag_of(_BATCH_FIELDS["events"])
+_HEAD: Final = tag_of(_BATCH_FIELDS["head_position"])
+_CAUGHT_UP: Final = tag_of(_BATCH_FIELDS["caught_up"]) + b"\x01"
+
+
+def encode_event(account_id: str, event: Event) -> bytes:
+    """The serialized event, without its id and position. Its object is shown as at the event's time."""
+    obj: Any = event.object
+    struct = type(obj)
+    parts = [
+        _TYPE,
+        sized(event.type.encode()),
+        _CREATED,
+        sized(_SECONDS + varint(event.created)),
+        _ACCOUNT,
+        sized(account_id.encode()),
+    ]
+    if event.customer:
+        parts += (_CUSTOMER, sized(event.customer.encode()))
+    if obj.id:
+        parts += (_OBJECT_ID, sized(obj.id.encode()))
+    if event.previous_attributes is not None:
+        parts += (_PREVIOUS, sized(struct_bytes(struct, event.previous_attributes)))
+    parts += (_CAUSE, _cause_bytes(event.cause))
+    parts += (_OBJECTS[struct], sized(ENCODERS[struct].message(obj, event.created).SerializeToString()))
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _cause_bytes(cause: Cause) -> bytes:
+    """The sized cause; remembered, because the events of a command share theirs."""
+    return sized(ENCODERS[Cause].message(cause).SerializeToString())
+
+
+def with_position(stored: bytes, account_id: str, position: int) -> bytes:
+    """The serialized event with its id and position, from what `encode_event` gave."""
+    return stored + _position_fields(_id_start(account_id), position)
+
+
+def _id_start(account_id: str) -> bytes:
+    return (ID_PREFIX + account_id[-ACCOUNT_CHARACTERS:]).encode()
+
+
+def _position_fields(id_start: bytes, position: int) -> bytes:
+    identifier = b"%b%0*d" % (id_start, POSITION_DIGITS, position)
+    return b"".join((_ID, sized(identifier), _POSITION, varint(position)))
+
+
+def event_batch_bytes(
+    account_id: str, events: Iterable[tuple[int, bytes]], head_position: int, *, caught_up: bool
+) -> bytes:
+    """A serialized EventBatch of stored events, given in the order of their positions beside them."""
+    parts: list[bytes] = []
+    id_start = _id_start(account_id)
+    for position, stored in events:
+        fields = _position_fields(id_start, position)
+        parts += (_EVENTS, varint(len(stored) + len(fields)), stored, fields)
+    if head_position:
+        parts += (_HEAD, varint(head_position))
+    if caught_up:
+        parts.append(_CAUGHT_UP)
+    return b"".join(parts)
+
+
+def event_id(account_id: str, position: int) -> str:
+    """The id of the event at a position: ids sort as their positions do."""
+    return f"{ID_PREFIX}{account_id[-ACCOUNT_CHARACTERS:]}{position:0{POSITION_DIGITS}d}"
+
+
+def position_of(event_id_given: str, account_id: str) -> int:
+    """The position that an event's id stands for.
+
+    Raises:
+        ResourceMissing: this is no id of an event of the account; whether one is there is not known here.
+    """
+    digits = event_id_given[len(ID_PREFIX) + len(account_id[-ACCOUNT_CHARACTERS:]) :]
+    if digits.isascii() and digits.isdigit():
+        position = int(digits)
+        if 0 < position < 2**63 and event_id(account_id, position) == event_id_given:
+            return position
+    raise ResourceMissing("event", event_id_given)

@@ -1,0 +1,61 @@
+"""Protobuf's wire format, as far as events need it: fields that are put together without building a message.
+
+A stored event gets its position long after it was serialized, and a stream carries thousands of stored events
+each second; both only ever append or wrap bytes. The format allows it: fields may stand in any order.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from google.protobuf.descriptor import FieldDescriptor
+
+_VARINT: Final = 0
+_FIXED64: Final = 1
+_LENGTH: Final = 2
+_SMALL: Final = tuple(bytes((number,)) for number in range(128))
+
+
+def varint(number: int) -> bytes:
+    """A whole number from 0, seven bits to a byte, lowest first."""
+    if number < 128:
+        return _SMALL[number]
+    groups = bytearray()
+    while number > 127:
+        groups.append(number & 127 | 128)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
+
+
+def varint_tag(number: int) -> bytes:
+    """What stands before the number of field `number`."""
+    return varint(number << 3 | _VARINT)
+
+
+def length_tag(number: int) -> bytes:
+    """What stands before the length and the bytes of field `number`: text, a message, or one of a list."""
+    return varint(number << 3 | _LENGTH)
+
+
+def double_tag(number: int) -> bytes:
+    """What stands before the eight bytes of the floating-point field `number`."""
+    return varint(number << 3 | _FIXED64)
+
+
+def tag_of(descriptor: FieldDescriptor) -> bytes:
+    """The tag of a field: text, messages and lists by length, the rest as varints."""
+    by_length = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE)
+    tag = length_tag if descriptor.type in by_length else varint_tag
+    return tag(descriptor.number)
+
+
+def sized(content: bytes) -> bytes:
+    """Bytes behind their length."""
+    return varint(len(content)) + content
+
+
+def double(number: float) -> bytes:
+    """The eight bytes of a floating-point number."""
+    return struct.pack("<d", number)
