@@ -7,6 +7,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from billing_server.domain.customer import Customer
+from billing_server.domain.invoice import Invoice
+from billing_server.domain.subscription import Subscription
+
 CauseKind = Literal["rpc", "timer", "gateway"]
 
 Attributes = Mapping[str, Any]
@@ -35,10 +39,49 @@ class Event(msgspec.Struct, frozen=True):
     cause: Cause
 
 
+INTERNAL: Mapping[type[msgspec.Struct], frozenset[str]] = {
+    Customer: frozenset({"version", "next_invoice_sequence"}),
+    Subscription: frozenset(
+        {
+            "version",
+            "first_invoice",
+            "status_invoice",
+            "resumption_invoice",
+            "trial_will_end_at",
+            "trial_reminder_at",
+            "upcoming_at",
+            "free_stub",
+        }
+    ),
+    Invoice: frozenset(
+        {
+            "version",
+            "payment_intent",
+            "attempts_started",
+            "retries_done",
+            "first_failure_at",
+            "last_attempt_due_at",
+            "hard_declined_method",
+            "charging",
+            "due_date_passed",
+            "overdue_deadline_at",
+            "collection_paused",
+            "trial_over",
+        }
+    ),
+}
+"""Fields whose change alone is no event: the engine's own notes, and what other events tell already."""
+
+_VERSION_ONLY = frozenset({"version"})
+
+
 def previous_attributes(old: msgspec.Struct, new: msgspec.Struct) -> dict[str, Any]:
     """The attributes that differ, with their old values: arrays whole, nested objects only changed keys."""
     changed: dict[str, Any] = {}
+    internal = INTERNAL.get(type(old), _VERSION_ONLY)
     for name in old.__struct_fields__:
+        if name in internal:
+            continue
         before, after = getattr(old, name), getattr(new, name)
         if before is after or before == after:
             continue

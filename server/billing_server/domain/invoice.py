@@ -52,7 +52,9 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
 
     `retries_done`, `first_failure_at` and `last_attempt_due_at` drive the retry schedule;
     `attempts_started` numbers the attempts, while `attempt_count` follows the published rule (it counts the
-    first attempt and then automatic ones only). `overdue_deadline_at` is the moment of the overdue policy.
+    first attempt and then automatic ones only). `hard_declined_method` is the payment method that must not be
+    charged again, `charging` says that an attempt is unresolved, `overdue_deadline_at` is the moment of the
+    overdue policy.
     """
 
     id: str
@@ -104,9 +106,9 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     retries_done: int = 0
     first_failure_at: int | None = None
     last_attempt_due_at: int | None = None
-    last_failed_token: str | None = None
-    hard_declined: bool = False
+    hard_declined_method: str | None = None
     due_date_passed: bool = False
+    charging: bool = False
     overdue_deadline_at: int | None = None
     collection_paused: bool = False
     trial_over: bool = False
@@ -177,7 +179,9 @@ def wake_at(invoice: Invoice) -> int | None:
         return invoice.automatically_finalizes_at if invoice.auto_advance else None
     if invoice.status != "open":
         return None
-    moments = [invoice.next_payment_attempt, invoice.overdue_deadline_at]
+    moments = [invoice.overdue_deadline_at]
+    if not invoice.charging:
+        moments.append(invoice.next_payment_attempt)
     if invoice.due_date is not None and not invoice.due_date_passed:
         moments.append(invoice.due_date)
     return min((moment for moment in moments if moment is not None), default=None)

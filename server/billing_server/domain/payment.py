@@ -11,7 +11,12 @@ from typing import Literal
 import msgspec
 
 PaymentIntentStatus = Literal[
-    "requires_payment_method", "requires_confirmation", "requires_action", "processing", "canceled", "succeeded"
+    "requires_payment_method",
+    "requires_confirmation",
+    "requires_action",
+    "processing",
+    "canceled",
+    "succeeded",
 ]
 AttemptKind = Literal["initial", "retry", "manual"]
 AttemptState = Literal["started", "unknown", "succeeded", "failed", "requires_action", "not_executed"]
@@ -53,15 +58,18 @@ class PaymentIntent(msgspec.Struct, frozen=True, kw_only=True):
 class PaymentAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """One try to collect an invoice (promises 1 to 3). Unique per (invoice, number).
 
-    `due_at` is the engine's or test clock's time of the attempt; `check_at` is real time: the end of the
-    lease while `started`, the next question to the gateway while `unknown`. `proposal` holds the
-    serialized changes that exist only if the charge succeeds (`error_if_incomplete`).
+    `due_at` is the engine's or test clock's time of the attempt; `created_real` and `check_at` are real time: its beginning, and the end of the
+    lease while `started`, the next question to the gateway while `unknown`. `authenticated` tells that the
+    customer has passed the check that the gateway asked for. `proposal` holds the serialized command that
+    is carried out only if the charge succeeds (`error_if_incomplete`).
     """
 
     id: str
     created: int
+    created_real: int
     customer: str
     invoice: str
+    subscription: str | None = None
     number: int
     kind: AttemptKind
     due_at: int
@@ -70,6 +78,7 @@ class PaymentAttempt(msgspec.Struct, frozen=True, kw_only=True):
     payment_method: str | None
     token: str | None
     off_session: bool
+    authenticated: bool = False
     state: AttemptState
     check_at: int | None = None
     checks: int = 0
@@ -88,6 +97,7 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     created: int
+    created_real: int
     customer: str
     invoice: str
     attempt: str
@@ -99,6 +109,7 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
     check_at: int | None = None
     checks: int = 0
     needs_review: bool = False
+    charge_reference: str | None = None
     gateway_reference: str | None = None
     failure_message: str | None = None
     settled_at: int | None = None

@@ -101,14 +101,17 @@ class PendingUpdate(msgspec.Struct, frozen=True, kw_only=True):
     trial_end: int | None = None
     current_period_start: int | None = None
     current_period_end: int | None = None
-    announced: bool = False
+    interval: Interval | None = None
+    interval_count: int | None = None
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """An agreement to be billed for items, period by period (semantics 1, 2 and 4).
 
     `interval` and `interval_count` are those of the items, which share them. The `…_at` fields at the end
-    are moments still to come; they are None when nothing of that kind is ahead.
+    are moments still to come; they are None when nothing of that kind is ahead. `status_invoice` is the most
+    recent invoice that counts for the status: not void, not born paused, not of a pending update. `free_stub`
+    tells that the days between trial and anchor are not billed (`proration_behavior=none`).
     """
 
     id: str
@@ -142,6 +145,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None = None
     latest_invoice: str | None = None
     first_invoice: str | None = None
+    status_invoice: str | None = None
     resumption_invoice: str | None = None
     pending_update: PendingUpdate | None = None
     pending_invoice_item_interval: PendingInvoiceItemInterval | None = None
@@ -152,6 +156,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     trial_will_end_at: int | None = None
     trial_reminder_at: int | None = None
     upcoming_at: int | None = None
+    free_stub: bool = False
     version: int = 1
 
     @property

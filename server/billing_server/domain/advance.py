@@ -1,0 +1,71 @@
+"""The passing of time: wake what is due, in order of due time, each at its own due time.
+
+An outage of two days therefore bills exactly what would have been billed. Time in a book stops where a charge
+has to be made, because what comes after may depend on its outcome; it goes on once that is settled.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from billing_server.domain import invoice as invoice_module
+from billing_server.domain import invoice_commands, renewal
+from billing_server.domain import subscription as subscription_module
+from billing_server.domain.book import Book, Decision
+from billing_server.domain.event import Cause
+from billing_server.domain.turn import NewId, Pages, Turn
+
+TIMER = Cause(kind="timer")
+
+WAKES_MAX = 100_000
+"""More wake-ups than this in one go mean that an object does not move on; its book is parked."""
+
+_INVOICE, _SUBSCRIPTION = 0, 1
+
+
+class StuckBook(Exception):
+    """Time does not pass in a book: an object stays due. Carries what stays due, for the alert."""
+
+
+def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewId) -> Decision:
+    """Let time pass in the loaded part of a book up to and including `until`.
+
+    Returns early, at the moment of the first charge, when one has to be made. Of what is due at one moment,
+    invoices go before subscriptions, and older objects before younger.
+    """
+    turn = Turn(book, now=until, wall_now=wall_now, pages=pages, new_id=new_id, cause=TIMER)
+    queue = [
+        *((moment, _INVOICE, id_) for id_, item in book.invoices.items() if (moment := invoice_module.wake_at(item)) is not None),
+        *((moment, _SUBSCRIPTION, id_) for id_, item in book.subscriptions.items() if (moment := subscription_module.wake_at(item)) is not None),
+    ]
+    heapq.heapify(queue)
+    wakes = 0
+    while queue and queue[0][0] <= until:
+        moment, kind, identity = heapq.heappop(queue)
+        if turn.charges and moment > turn.now:
+            break
+        if moment != _wake_at(turn, kind, identity):
+            continue
+        turn.now = moment
+        wakes += 1
+        if wakes > WAKES_MAX:
+            raise StuckBook(f"{identity} is still due at {moment}")
+        turn.woken.clear()
+        if kind == _INVOICE:
+            invoice_commands.wake(turn, turn.invoices[identity])
+        else:
+            renewal.wake(turn, turn.subscriptions[identity])
+        for changed in turn.woken:
+            changed_kind = _INVOICE if changed in turn.invoices else _SUBSCRIPTION
+            following = _wake_at(turn, changed_kind, changed)
+            if following is not None:
+                heapq.heappush(queue, (following, changed_kind, changed))
+    return turn.decision()
+
+
+def _wake_at(turn: Turn, kind: int, identity: str) -> int | None:
+    if kind == _INVOICE:
+        invoice = turn.invoices.get(identity)
+        return None if invoice is None else invoice_module.wake_at(invoice)
+    subscription = turn.subscriptions.get(identity)
+    return None if subscription is None else subscription_module.wake_at(subscription)

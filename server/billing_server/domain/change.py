@@ -1,0 +1,346 @@
+"""Changing a subscription: items, anchor, trial and cancellation, and the invoice that follows (semantics 2-5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from billing_server.domain import adjustments, calendar, cycle, pending_update
+from billing_server.domain.adjustments import Adjustment
+from billing_server.domain.collection import collect
+from billing_server.domain.commands import UpdateSubscription
+from billing_server.domain.etag import check_etag
+from billing_server.domain.errors import WrongState, invalid
+from billing_server.domain.invoice import Invoice, InvoiceItem, InvoiceLine
+from billing_server.domain.invoicing import (
+    added_lines,
+    create_invoice,
+    finalize,
+    metered_lines,
+    pending_items,
+    period_lines,
+    settled_amounts,
+    trial_lines,
+)
+from billing_server.domain.items import changed_items, is_free, recurring
+from billing_server.domain.pause import handle_born_paused
+from billing_server.domain.attributes import plain_changes, refuse_unchangeable
+from billing_server.domain.signup import await_confirmation, check_trial_end
+from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, PendingUpdate, Subscription
+from billing_server.domain.turn import Turn
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What an update does to billing: the subscription after it, the prorations, and the lines due at once.
+
+    `lines` is None when the change itself makes no invoice.
+    """
+
+    after: Subscription
+    adjustments: list[Adjustment]
+    lines: list[InvoiceLine] | None
+
+
+def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription:
+    """Apply a change; a charge that is needed is started, not awaited."""
+    subscription = turn.subscription(command.id)
+    check_etag(command.etag, subscription.version)
+    refuse_unchangeable(subscription, command)
+    if subscription.pending_update is not None and _changes_billing(command):
+        subscription = pending_update.drop(turn, subscription)
+    plain = plain_changes(turn, subscription, command)
+    change = _plan(turn, subscription, command, plain)
+    if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
+        return _wait_for_payment(turn, subscription, change, command)
+    return _apply(turn, subscription, change, command)
+
+
+def _changes_billing(command: UpdateSubscription) -> bool:
+    return (
+        command.items is not UNSET
+        or command.billing_cycle_anchor_now
+        or command.trial_end is not UNSET
+        or command.trial_end_now
+    )
+
+
+# --- planning
+
+
+def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: dict[str, Any]) -> Change:
+    """Work out the subscription after the change, and what the change costs."""
+    items = before.items
+    if command.items is not UNSET:
+        items = changed_items(turn, before.items, command.items)
+    price = turn.catalog.price(items[0].price)
+    if price.currency != before.currency:
+        raise invalid(
+            "items", "currency_mismatch", f"this subscription is billed in {before.currency}; create another for {price.currency}"
+        )
+    cycle_of = recurring(price)
+    after = msgspec.structs.replace(
+        before, items=items, interval=cycle_of.interval, interval_count=cycle_of.interval_count, **plain
+    )
+    at = adjustments.proration_moment(turn, before, command.proration_date)
+    if before.status == "paused":
+        return _without_invoice(turn, after, command, [])
+    if command.trial_end is not UNSET:
+        return _plan_trial(turn, before, after, command, at)
+    if _resets_cycle(turn, before, after, command):
+        return _plan_reset(turn, before, after, command, at)
+    return _plan_within_period(turn, before, after, command, at)
+
+
+def _resets_cycle(turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription) -> bool:
+    """Whether a new cycle begins now: asked for, by a different interval, or from free to paid (semantics 4)."""
+    if command.trial_end_now:
+        return True
+    if before.status == "trialing":
+        return False
+    if command.billing_cycle_anchor_now:
+        return True
+    if (after.interval, after.interval_count) != (before.interval, before.interval_count):
+        return True
+    return is_free(turn, before.items) and not is_free(turn, after.items)
+
+
+def _plan_reset(
+    turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int
+) -> Change:
+    """A whole new period from now, charged at once; what is unused of the old one is given back."""
+    given_back = (
+        [] if command.proration_behavior == "none" else adjustments.credits(turn, before, before.items, at)
+    )
+    after = msgspec.structs.replace(
+        after,
+        status="active" if before.status == "trialing" else before.status,
+        billing_cycle_anchor=turn.now,
+        billing_cycle_anchor_config=None,
+        trial_end=turn.now if command.trial_end_now else after.trial_end,
+        trial_will_end_at=None if command.trial_end_now else after.trial_will_end_at,
+        free_stub=False,
+    )
+    period = cycle.period_from(after, turn.now)
+    after = msgspec.structs.replace(after, current_period_start=period.start, current_period_end=period.end)
+    lines = period_lines(turn, after, period.start, period.end, full=period.full)
+    if before.status != "trialing":
+        lines += metered_lines(turn, before, before.current_period_start, turn.now)
+    else:
+        lines += metered_lines(turn, after, turn.now, turn.now)
+    lines += added_lines(turn, command.add_invoice_items, currency=before.currency)
+    return Change(after=after, adjustments=given_back, lines=lines)
+
+
+def _plan_trial(
+    turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int
+) -> Change:
+    """A trial moves the anchor to its end (semantics 4, Trial updates)."""
+    end = int(command.trial_end)  # type: ignore[arg-type]  # the caller has checked that it is set
+    check_trial_end(turn, end)
+    fresh = before.status != "trialing"
+    given_back: list[Adjustment] = []
+    if fresh and command.proration_behavior != "none":
+        given_back = adjustments.credits(turn, before, before.items, at)
+    restarts = before.trial_start is None or (fresh and before.billing_mode == "flexible")
+    after = msgspec.structs.replace(
+        after,
+        status="trialing",
+        trial_start=turn.now if restarts else before.trial_start,
+        trial_end=end,
+        billing_cycle_anchor=end,
+        billing_cycle_anchor_config=None,
+        current_period_start=turn.now if fresh else before.current_period_start,
+        current_period_end=end if after.cancel_at is None else min(end, after.cancel_at),
+    )
+    if not fresh:
+        return _without_invoice(turn, after, command, [])
+    lines = trial_lines(turn, after, turn.now, end)
+    lines += added_lines(turn, command.add_invoice_items, currency=before.currency)
+    return Change(after=after, adjustments=given_back, lines=lines)
+
+
+def _plan_within_period(
+    turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int
+) -> Change:
+    """Dates stay; changed items and a moved end are prorated."""
+    end = _end_of_period(after)
+    prorated: list[Adjustment] = []
+    if command.proration_behavior != "none":
+        prorated = adjustments.of_changed_items(turn, before, after.items, at)
+        if end != before.current_period_end:
+            prorated += adjustments.of_moved_end(turn, msgspec.structs.replace(before, items=after.items), end)
+    after = msgspec.structs.replace(after, current_period_end=end)
+    if command.proration_behavior == "always_invoice" and prorated:
+        return Change(
+            after=after,
+            adjustments=prorated,
+            lines=added_lines(turn, command.add_invoice_items, currency=before.currency),
+        )
+    return _without_invoice(turn, after, command, prorated)
+
+
+def _end_of_period(subscription: Subscription) -> int:
+    """Where the current period ends, with `cancel_at` set, moved or gone."""
+    natural = subscription.trial_end if subscription.status == "trialing" else None
+    if natural is None:
+        natural = calendar.next_boundary(
+            subscription.billing_cycle_anchor,
+            subscription.interval,
+            subscription.interval_count,
+            subscription.current_period_start,
+        )
+    return natural if subscription.cancel_at is None else min(natural, subscription.cancel_at)
+
+
+def _without_invoice(
+    turn: Turn, after: Subscription, command: UpdateSubscription, prorated: list[Adjustment]
+) -> Change:
+    """The change waits for the next invoice, and so do the one-off prices that came with it."""
+    for line in added_lines(turn, command.add_invoice_items, currency=after.currency):
+        item = turn.put(
+            InvoiceItem(
+                id=turn.new_id("ii"),
+                created=turn.now,
+                customer=after.customer,
+                currency=after.currency,
+                amount=line.amount,
+                description=line.description,
+                quantity=line.quantity or 0,
+                price=line.price,
+                subscription=after.id,
+                period_start=turn.now,
+                period_end=turn.now,
+            )
+        )
+        turn.emit("invoiceitem.created", item)
+    return Change(after=after, adjustments=prorated, lines=None)
+
+
+# --- applying
+
+
+def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubscription) -> Subscription:
+    adjustments.as_pending_items(turn, before, change.adjustments)
+    fields = {
+        name: getattr(change.after, name)
+        for name in change.after.__struct_fields__
+        if name != "version" and getattr(change.after, name) is not getattr(before, name)
+    }
+    if change.lines is None:
+        after = turn.alter(before, **fields) if fields else before
+        turn.updated(after)
+        return _announce(turn, before, after)
+    invoice_id = turn.new_id("in")
+    counts = not change.after.paused_at(turn.now)
+    after = turn.alter(
+        before,
+        **fields,
+        latest_invoice=invoice_id,
+        **({"status_invoice": invoice_id} if counts else {}),
+    )
+    turn.updated(after)
+    invoice = _draft(turn, after, invoice_id, change.lines)
+    _process(turn, after, invoice, command)
+    return _announce(turn, before, turn.subscriptions[after.id])
+
+
+def _draft(turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine]) -> Invoice:
+    automatic = subscription.collection_method == "charge_automatically"
+    return create_invoice(
+        turn,
+        invoice_id=invoice_id,
+        reason="subscription_update",
+        currency=subscription.currency,
+        lines=lines,
+        period=(turn.now, turn.now),
+        subscription=subscription,
+        sweep=pending_items(turn, subscription=subscription.id, currency=subscription.currency),
+        collection_method=subscription.collection_method,
+        days_until_due=subscription.days_until_due,
+        auto_advance=subscription.status != "unpaid",
+        finalizes_at=None if automatic else turn.now + turn.settings.finalization_delay_seconds,
+    )
+
+
+def _process(turn: Turn, subscription: Subscription, invoice: Invoice, command: UpdateSubscription) -> None:
+    """Carry the invoice of a change as far as it goes within the request (decision 6)."""
+    if subscription.paused_at(turn.now):
+        handle_born_paused(turn, subscription, invoice)
+        return
+    turn.emit("invoice.created", invoice)
+    automatic = subscription.collection_method == "charge_automatically"
+    if subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
+        return
+    invoice = finalize(turn, invoice)
+    if invoice.status == "paid" or not automatic:
+        return
+    if command.payment_behavior == "default_incomplete":
+        await_confirmation(turn, subscription, invoice)
+        if subscription.status == "active":
+            turn.updated(turn.alter(subscription, status="past_due"))
+    else:
+        collect(turn, invoice, off_session=subscription.off_session)
+
+
+def _announce(turn: Turn, before: Subscription, after: Subscription) -> Subscription:
+    """Plan the notices anew where the end of the trial or of the period has moved."""
+    if after.trial_end != before.trial_end:
+        after = cycle.announce_trial_end(turn, after)
+    moment = cycle.upcoming_at(after, turn.settings, turn.now)
+    return after if moment == after.upcoming_at else turn.note(after, upcoming_at=moment)
+
+
+# --- pending_if_incomplete
+
+
+def _owes(turn: Turn, change: Change) -> bool:
+    if change.lines is None or change.after.collection_method != "charge_automatically":
+        return False
+    total = sum(line.amount for line in change.lines) + sum(entry.amount for entry in change.adjustments)
+    return settled_amounts(total, turn.customer.balance, change.after.currency)[0] > 0
+
+
+def _wait_for_payment(
+    turn: Turn, before: Subscription, change: Change, command: UpdateSubscription
+) -> Subscription:
+    """Invoice the change, and let it take effect when that is paid (semantics 2.4)."""
+    invoice_id = turn.new_id("in")
+    after = change.after
+    moments = (turn.now + INCOMPLETE_LIFETIME_SECONDS, before.trial_end, before.current_period_end)
+    moved = after.current_period_end != before.current_period_end or after.current_period_start != before.current_period_start
+    pending = PendingUpdate(
+        expires_at=min(moment for moment in moments if moment is not None and moment > turn.now),
+        invoice=invoice_id,
+        subscription_items=after.items if after.items != before.items else (),
+        billing_cycle_anchor=_if_changed(before, after, "billing_cycle_anchor"),
+        trial_end=_if_changed(before, after, "trial_end"),
+        current_period_start=after.current_period_start if moved else None,
+        current_period_end=after.current_period_end if moved else None,
+        interval=after.interval,
+        interval_count=after.interval_count,
+    )
+    subscription = turn.alter(before, pending_update=pending, latest_invoice=invoice_id)
+    turn.updated(subscription)
+    lines = [*adjustments.as_lines(turn, change.adjustments), *(change.lines or [])]
+    invoice = create_invoice(
+        turn,
+        invoice_id=invoice_id,
+        reason="subscription_update",
+        currency=before.currency,
+        lines=lines,
+        period=(turn.now, turn.now),
+        subscription=before,
+        collection_method="charge_automatically",
+        auto_advance=False,
+    )
+    turn.emit("invoice.created", invoice)
+    invoice = finalize(turn, invoice)
+    collect(turn, invoice, off_session=before.off_session)
+    return turn.subscriptions[before.id]
+
+
+def _if_changed(before: Subscription, after: Subscription, name: str) -> int | None:
+    value: int | None = getattr(after, name)
+    return value if value != getattr(before, name) else None

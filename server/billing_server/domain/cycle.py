@@ -1,0 +1,72 @@
+"""The billing cycle of one subscription: its next period, its notices, and what a period costs (semantics 4)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from billing_server.domain import calendar
+from billing_server.domain.account import Settings
+from billing_server.domain.subscription import Subscription
+from billing_server.domain.turn import Turn
+
+TRIAL_WILL_END_SECONDS = 3 * calendar.DAY
+"""How long before its end a trial is announced (semantics 4, trial notices)."""
+
+
+class Period(msgspec.Struct, frozen=True):
+    """A billing period [start, end). `full` is the length of the whole period it is or is cut out of."""
+
+    start: int
+    end: int
+    full: int
+
+    @property
+    def partial(self) -> bool:
+        """Whether it is shorter than a whole period, and therefore prorated."""
+        return self.end - self.start != self.full
+
+
+def period_from(subscription: Subscription, start: int) -> Period:
+    """The period that begins at `start`: up to the next boundary of the anchor, or to an earlier `cancel_at`."""
+    anchor, interval, count = (
+        subscription.billing_cycle_anchor,
+        subscription.interval,
+        subscription.interval_count,
+    )
+    end = calendar.next_boundary(anchor, interval, count, start)
+    full = end - calendar.previous_boundary(anchor, interval, count, end)
+    if subscription.cancel_at is not None and start < subscription.cancel_at < end:
+        end = subscription.cancel_at
+    return Period(start, end, full)
+
+
+def upcoming_at(subscription: Subscription, settings: Settings, now: int) -> int | None:
+    """When the next renewal is announced by `invoice.upcoming`, or None when it will not be (semantics 9)."""
+    if (
+        subscription.collection_method != "charge_automatically"
+        or subscription.status not in ("active", "past_due")
+        or settings.upcoming_renewal_days == 0
+        or ends_with_period(subscription)
+    ):
+        return None
+    moment = subscription.current_period_end - settings.upcoming_renewal_days * calendar.DAY
+    return moment if moment > max(now, subscription.current_period_start) else None
+
+
+def ends_with_period(subscription: Subscription) -> bool:
+    """Whether the subscription is canceled at or before the end of its current period."""
+    if subscription.cancel_at_period_end:
+        return True
+    return subscription.cancel_at is not None and subscription.cancel_at <= subscription.current_period_end
+
+
+def announce_trial_end(turn: Turn, subscription: Subscription) -> Subscription:
+    """Plan `trial_will_end` for three days before the end, or tell it at once when the trial is shorter."""
+    if subscription.trial_end is None or subscription.status != "trialing":
+        return subscription
+    moment = subscription.trial_end - TRIAL_WILL_END_SECONDS
+    if moment > turn.now:
+        return turn.note(subscription, trial_will_end_at=moment)
+    subscription = turn.note(subscription, trial_will_end_at=None)
+    turn.emit("customer.subscription.trial_will_end", subscription)
+    return subscription

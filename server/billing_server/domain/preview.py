@@ -1,0 +1,86 @@
+"""Invoices that do not exist yet: the upcoming one, also after a change. Nothing of it is kept."""
+
+from __future__ import annotations
+
+import msgspec
+
+from billing_server.domain import cycle
+from billing_server.domain.errors import WrongState
+from billing_server.domain.invoice import Invoice
+from billing_server.domain.invoicing import metered_lines, period_lines, line_of, pending_items, settled_amounts
+from billing_server.domain.subscription import BILLED, Subscription
+from billing_server.domain.turn import Turn
+
+
+def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
+    """The invoice of the next renewal, as it would be if nothing changes until then."""
+    if subscription.status not in BILLED or cycle.ends_with_period(subscription):
+        raise WrongState(
+            "invoice_upcoming_none",
+            f"no invoice is coming: the subscription is {subscription.status}"
+            + (" and ends with its period" if cycle.ends_with_period(subscription) else ""),
+            subject=subscription.id,
+        )
+    period = cycle.period_from(subscription, subscription.current_period_end)
+    lines = [
+        *(line_of(turn, item) for item in pending_items(turn, subscription=subscription.id, currency=subscription.currency)),
+        *period_lines(turn, subscription, period.start, period.end, full=period.full),
+        *metered_lines(turn, subscription, subscription.current_period_start, period.start),
+    ]
+    total = sum(line.amount for line in lines)
+    due, ending = settled_amounts(total, turn.customer.balance, subscription.currency)
+    return Invoice(
+        id=f"upcoming_{subscription.id}",
+        created=subscription.current_period_end,
+        customer=subscription.customer,
+        currency=subscription.currency,
+        status="draft",
+        billing_reason="upcoming",
+        collection_method=subscription.collection_method,
+        auto_advance=True,
+        period_start=subscription.current_period_start,
+        period_end=subscription.current_period_end,
+        lines=tuple(lines),
+        subscription=subscription.id,
+        subscription_metadata=subscription.metadata,
+        subtotal=total,
+        total=total,
+        starting_balance=turn.customer.balance,
+        ending_balance=ending,
+        amount_due=due,
+        amount_remaining=due,
+        next_payment_attempt=(
+            subscription.current_period_end + turn.settings.finalization_delay_seconds
+            if subscription.collection_method == "charge_automatically"
+            else None
+        ),
+        test_clock=subscription.test_clock,
+    )
+
+
+def as_preview(turn: Turn, invoice: Invoice) -> Invoice:
+    """An invoice that a command would make, as it would look after finalization."""
+    if invoice.status != "draft":
+        starting, ending, due = invoice.starting_balance, invoice.ending_balance, invoice.amount_due
+    else:
+        starting = turn.customer.balance
+        due, ending = settled_amounts(invoice.total, starting, invoice.currency)
+    return msgspec.structs.replace(
+        invoice,
+        status="draft",
+        billing_reason="upcoming",
+        number=None,
+        starting_balance=starting,
+        ending_balance=ending,
+        amount_due=due,
+        amount_paid=0,
+        amount_remaining=due,
+        payment_intent=None,
+        attempted=False,
+        attempt_count=0,
+        finalized_at=None,
+        effective_at=None,
+        paid_at=None,
+        voided_at=None,
+        marked_uncollectible_at=None,
+    )

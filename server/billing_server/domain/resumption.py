@@ -1,0 +1,128 @@
+"""Leaving `paused`: the call, the resumption invoice, and the moment it is really resumed (semantics 4)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from billing_server.domain import adjustments, calendar, cycle
+from billing_server.domain.commands import ResumeSubscription
+from billing_server.domain.errors import WrongState, invalid
+from billing_server.domain.invoice import InvoiceLine
+from billing_server.domain.invoicing import (
+    create_invoice,
+    finalize,
+    metered_lines,
+    pending_items,
+    period_lines,
+    void,
+)
+from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, Subscription
+from billing_server.domain.turn import Turn
+
+
+def activate(turn: Turn, subscription: Subscription) -> Subscription:
+    """The resumption invoice is paid or given up: the subscription is active and says so."""
+    subscription = turn.alter(subscription, status="active", resumption_invoice=None, expires_at=None)
+    subscription = turn.note(
+        subscription, upcoming_at=cycle.upcoming_at(subscription, turn.settings, turn.now)
+    )
+    turn.updated(subscription)
+    turn.emit("customer.subscription.resumed", subscription)
+    return subscription
+
+
+def resume_subscription(turn: Turn, command: ResumeSubscription) -> Subscription:
+    """Begin to resume a paused subscription: active at once when nothing is due, else when that is paid."""
+    subscription = _resumable(turn, command)
+    if subscription.resumption_invoice is not None:
+        subscription = _drop_earlier(turn, subscription)
+    if command.billing_cycle_anchor == "now":
+        subscription = turn.alter(subscription, billing_cycle_anchor=turn.now, billing_cycle_anchor_config=None)
+        period = cycle.period_from(subscription, turn.now)
+        lines = period_lines(turn, subscription, period.start, period.end, full=period.full)
+        lines += metered_lines(turn, subscription, turn.now, turn.now)
+        return _with_invoice(turn, _in_period(turn, subscription, period.start, period.end), lines)
+    return _unchanged(turn, subscription, command)
+
+
+def _resumable(turn: Turn, command: ResumeSubscription) -> Subscription:
+    subscription = turn.subscription(command.id)
+    if subscription.status != "paused":
+        raise WrongState(
+            "subscription_not_paused",
+            f"only paused subscriptions are resumed; it is {subscription.status}",
+            subject=subscription.id,
+        )
+    if subscription.collection_method != "charge_automatically":
+        raise WrongState(
+            "subscription_collection_method", "only charge_automatically can be resumed", subject=subscription.id
+        )
+    if command.proration_date is not None and command.proration_date > turn.now:
+        raise invalid("proration_date", "time_out_of_range", "it does not lie in the future")
+    return subscription
+
+
+def _drop_earlier(turn: Turn, subscription: Subscription) -> Subscription:
+    """A second call replaces the resumption invoice of the first."""
+    invoice = turn.invoices.get(subscription.resumption_invoice or "")
+    if invoice is not None and invoice.status in ("draft", "open"):
+        void(turn, invoice)
+    return turn.note(subscription, resumption_invoice=None)
+
+
+def _in_period(turn: Turn, subscription: Subscription, start: int, end: int) -> Subscription:
+    return turn.alter(subscription, current_period_start=start, current_period_end=end)
+
+
+def _unchanged(turn: Turn, subscription: Subscription, command: ResumeSubscription) -> Subscription:
+    """Periods advance along the old anchor until they surround now; the rest of this one is prorated."""
+    at = turn.now if command.proration_date is None else command.proration_date
+    start, end = calendar.period_around(
+        subscription.billing_cycle_anchor, subscription.interval, subscription.interval_count, turn.now
+    )
+    moved = _in_period(turn, subscription, start, end)
+    if command.proration_behavior == "none":
+        return activate(turn, moved)
+    asked = adjustments.debits(
+        turn, msgspec.structs.replace(moved, status="active", free_stub=False), moved.items, max(at, start)
+    )
+    if command.proration_behavior == "always_invoice":
+        return _with_invoice(turn, moved, adjustments.as_lines(turn, asked))
+    adjustments.as_pending_items(turn, moved, asked)
+    return activate(turn, moved)
+
+
+def _with_invoice(turn: Turn, subscription: Subscription, lines: list[InvoiceLine]) -> Subscription:
+    """Invoice the resumption; it must be paid (or given up) within 23 hours to take effect."""
+    sweep = pending_items(turn, subscription=subscription.id, currency=subscription.currency)
+    if not lines and not sweep:
+        return activate(turn, subscription)
+    invoice_id = turn.new_id("in")
+    subscription = turn.alter(subscription, latest_invoice=invoice_id, status_invoice=invoice_id)
+    invoice = create_invoice(
+        turn,
+        invoice_id=invoice_id,
+        reason="subscription_update",
+        currency=subscription.currency,
+        lines=lines,
+        period=(turn.now, turn.now),
+        subscription=subscription,
+        sweep=sweep,
+        collection_method="charge_automatically",
+        auto_advance=False,
+    )
+    turn.emit("invoice.created", invoice)
+    invoice = finalize(turn, invoice)
+    if invoice.status == "paid":
+        return activate(turn, subscription)
+    return turn.note(
+        subscription,
+        resumption_invoice=invoice_id,
+        expires_at=turn.now + INCOMPLETE_LIFETIME_SECONDS,
+    )
+
+
+def expire_resumption(turn: Turn, subscription: Subscription) -> Subscription:
+    """Nobody paid the resumption invoice within 23 hours: it is void, the subscription stays paused (decision 2)."""
+    subscription = _drop_earlier(turn, subscription)
+    return turn.alter(subscription, expires_at=None)

@@ -1,0 +1,317 @@
+"""Creating a subscription: its items, trial, anchor and first period, and its first invoice (semantics 2.2, 4)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from billing_server.domain import calendar, cycle
+from billing_server.domain.collection import chargeable_method, collect, find_method
+from billing_server.domain.commands import CreateSubscription
+from billing_server.domain.customer import Customer
+from billing_server.domain.errors import LimitReached, WrongState, invalid
+from billing_server.domain.invoice import Invoice, InvoiceLine
+from billing_server.domain.invoicing import (
+    added_lines,
+    create_invoice,
+    finalize,
+    metered_lines,
+    new_intent,
+    pending_items,
+    period_lines,
+    settled_amounts,
+    trial_lines,
+)
+from billing_server.domain.items import new_items, recurring
+from billing_server.domain.metadata import initial_metadata
+from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, Subscription
+from billing_server.domain.turn import Turn
+
+TRIAL_DAYS_MAX = 730
+SUBSCRIPTIONS_MAX = 500
+"""Active or scheduled subscriptions per customer (semantics 1, SubscriptionItem)."""
+
+
+def create_subscription(turn: Turn, command: CreateSubscription) -> Subscription:
+    """Make the subscription and its first invoice; a charge that is needed is started, not awaited."""
+    _check(turn, command)
+    subscription = _open(turn, command)
+    _fix_currency(turn, subscription.currency)
+    lines = _first_lines(turn, subscription, command)
+    if lines is None:
+        turn.put(subscription)
+        turn.emit("customer.subscription.created", subscription)
+        return _notices(turn, subscription)
+    return _first_invoice(turn, subscription, command, lines)
+
+
+def _check(turn: Turn, command: CreateSubscription) -> None:
+    refuse_deleted(turn.customer)
+    if turn.book.live_subscriptions >= SUBSCRIPTIONS_MAX:
+        raise LimitReached(
+            "customer_max_subscriptions",
+            f"a customer has at most {SUBSCRIPTIONS_MAX} active or scheduled subscriptions; cancel one first",
+        )
+    if command.default_payment_method is not None:
+        chargeable_method(turn, command.default_payment_method, "default_payment_method")
+
+
+def refuse_deleted(customer: Customer) -> None:
+    """Nothing new for a customer who is deleted."""
+    if customer.deleted:
+        raise WrongState("customer_deleted", f"the customer '{customer.id}' is deleted", subject=customer.id)
+
+
+def _open(turn: Turn, command: CreateSubscription) -> Subscription:
+    """The subscription as it begins; its status is still to be decided by the first invoice."""
+    items = new_items(turn, command.items)
+    first_price = turn.catalog.price(items[0].price)
+    interval, count = recurring(first_price).interval, recurring(first_price).interval_count
+    trial_end = trial_end_of(turn, command, items[0].price)
+    begins = trial_end or turn.now
+    anchor = _anchor(turn, command, interval, count, begins)
+    start = _start_date(turn, command)
+    subscription = Subscription(
+        id=turn.new_id("sub"),
+        created=turn.now,
+        customer=turn.customer.id,
+        status="trialing" if trial_end is not None else "active",
+        currency=first_price.currency,
+        items=items,
+        interval=interval,
+        interval_count=count,
+        collection_method=command.collection_method,
+        days_until_due=command.days_until_due,
+        start_date=start,
+        billing_cycle_anchor=anchor,
+        billing_cycle_anchor_config=command.billing_cycle_anchor_config,
+        billing_mode=command.billing_mode,
+        current_period_start=turn.now,
+        current_period_end=trial_end or calendar.next_boundary(anchor, interval, count, turn.now),
+        cancel_at=_cancel_at(turn, command),
+        cancel_at_period_end=command.cancel_at_period_end,
+        canceled_at=turn.now if command.cancel_at_period_end or command.cancel_at is not None else None,
+        trial_start=turn.now if trial_end is not None else None,
+        trial_end=trial_end,
+        missing_payment_method=command.missing_payment_method,
+        default_payment_method=command.default_payment_method,
+        save_default_payment_method=command.save_default_payment_method,
+        off_session=command.off_session,
+        description=command.description,
+        pending_invoice_item_interval=command.pending_invoice_item_interval,
+        metadata=initial_metadata(command.metadata),
+        test_clock=turn.customer.test_clock,
+        free_stub=command.proration_behavior == "none",
+    )
+    return _first_period(turn, subscription)
+
+
+def _first_period(turn: Turn, subscription: Subscription) -> Subscription:
+    """Cut the first period at `cancel_at`, and plan the invoices of pending items."""
+    changes: dict[str, object] = {}
+    cancel_at = subscription.cancel_at
+    if cancel_at is not None and cancel_at < subscription.current_period_end:
+        changes["current_period_end"] = cancel_at
+    every = subscription.pending_invoice_item_interval
+    if every is not None:
+        changes["next_pending_invoice_item_invoice"] = calendar.boundary(
+            turn.now, every.interval, every.interval_count, 1
+        )
+    return msgspec.structs.replace(subscription, **changes)
+
+
+def trial_end_of(turn: Turn, command: CreateSubscription, first_price: str) -> int | None:
+    """When the trial ends: as given, after so many days, or as the price says when asked for."""
+    end = command.trial_end
+    if command.trial_period_days:
+        end = turn.now + command.trial_period_days * calendar.DAY
+    elif command.trial_from_plan:
+        days = recurring(turn.catalog.price(first_price)).trial_period_days
+        end = turn.now + days * calendar.DAY if days else None
+    if end is not None:
+        check_trial_end(turn, end)
+    return end
+
+
+def check_trial_end(turn: Turn, end: int) -> None:
+    """A trial ends in the future, within 730 days (semantics 4)."""
+    if end <= turn.now:
+        raise invalid("trial_end", "time_out_of_range", "a trial ends in the future; end one at once by trial_end_now")
+    if end > turn.now + TRIAL_DAYS_MAX * calendar.DAY:
+        raise invalid("trial_end", "time_out_of_range", f"a trial lasts at most {TRIAL_DAYS_MAX} days")
+
+
+def _anchor(turn: Turn, command: CreateSubscription, interval: calendar.Interval, count: int, begins: int) -> int:
+    """The anchor: as configured, as given (within one period of the beginning), else the beginning itself."""
+    config = command.billing_cycle_anchor_config
+    if config is not None:
+        return calendar.resolve_anchor(
+            begins,
+            interval,
+            count,
+            config.day_of_month,
+            config.month,
+            config.hour,
+            config.minute,
+            config.second,
+        )
+    anchor = command.billing_cycle_anchor
+    if anchor is None:
+        return begins
+    if anchor <= turn.now or anchor < begins:
+        raise invalid(
+            "billing_cycle_anchor",
+            "time_out_of_range",
+            "the anchor lies in the future, and not before the end of the trial",
+        )
+    natural = calendar.boundary(begins, interval, count, 1)
+    if anchor > natural:
+        raise invalid(
+            "billing_cycle_anchor",
+            "time_out_of_range",
+            f"the anchor cannot be later than the next natural billing date, {natural}",
+        )
+    return anchor
+
+
+def _start_date(turn: Turn, command: CreateSubscription) -> int:
+    start = command.backdate_start_date
+    if start is None:
+        return turn.now
+    if start > turn.now:
+        raise invalid("backdate_start_date", "time_out_of_range", "a backdated start lies in the past")
+    return start
+
+
+def _cancel_at(turn: Turn, command: CreateSubscription) -> int | None:
+    if command.cancel_at is not None and command.cancel_at <= turn.now:
+        raise invalid("cancel_at", "time_out_of_range", "cancel_at lies in the future; cancel now by CancelSubscription")
+    return command.cancel_at
+
+
+def _fix_currency(turn: Turn, currency: str) -> None:
+    """A customer's first subscription or invoice fixes the currency of them all."""
+    fix_currency(turn, currency, "items[0].price")
+
+
+def fix_currency(turn: Turn, currency: str, field: str) -> None:
+    """Set the customer's currency, or refuse a second one."""
+    known = turn.customer.currency
+    if known is None:
+        turn.alter(turn.customer, currency=currency)
+    elif known != currency:
+        raise invalid(
+            field, "currency_mismatch", f"this customer is billed in {known}; create another customer for {currency}"
+        )
+
+
+# --- the first invoice
+
+
+def _first_lines(turn: Turn, subscription: Subscription, command: CreateSubscription) -> list[InvoiceLine] | None:
+    """The lines of the first invoice, or None when there is no invoice before the anchor."""
+    added = added_lines(turn, command.add_invoice_items, currency=subscription.currency)
+    start, end = subscription.current_period_start, subscription.current_period_end
+    if subscription.status == "trialing":
+        return [*trial_lines(turn, subscription, start, end), *added]
+    period = cycle.period_from(subscription, start)
+    free = period.partial and command.proration_behavior == "none"
+    lines = [] if free else period_lines(turn, subscription, start, end, full=period.full)
+    if not free:
+        lines += metered_lines(turn, subscription, start, start)
+    if command.proration_behavior != "none":
+        lines += _backdated_lines(turn, subscription)
+    lines += added
+    return lines or None
+
+
+def _backdated_lines(turn: Turn, subscription: Subscription) -> list[InvoiceLine]:
+    """What the time from a backdated start until now costs, whole periods and the rest to the second."""
+    lines: list[InvoiceLine] = []
+    end = turn.now
+    while end > subscription.start_date:
+        whole = calendar.previous_boundary(
+            turn.now, subscription.interval, subscription.interval_count, end
+        )
+        start = max(whole, subscription.start_date)
+        lines += period_lines(turn, subscription, start, end, full=end - whole)
+        end = start
+    return _merged(lines, subscription.start_date, turn.now)
+
+
+def _merged(lines: list[InvoiceLine], start: int, end: int) -> list[InvoiceLine]:
+    """One line per item for the whole backdated time."""
+    by_item: dict[str | None, InvoiceLine] = {}
+    for line in lines:
+        known = by_item.get(line.subscription_item)
+        amount = line.amount + (known.amount if known is not None else 0)
+        by_item[line.subscription_item] = msgspec.structs.replace(
+            known or line, amount=amount, period_start=start, period_end=end, proration=True
+        )
+    return list(by_item.values())
+
+
+def _first_invoice(
+    turn: Turn, subscription: Subscription, command: CreateSubscription, lines: list[InvoiceLine]
+) -> Subscription:
+    automatic = subscription.collection_method == "charge_automatically"
+    immediate = automatic or subscription.status == "trialing"
+    invoice_id = turn.new_id("in")
+    invoice = create_invoice(
+        turn,
+        invoice_id=invoice_id,
+        reason="subscription_create",
+        currency=subscription.currency,
+        lines=lines,
+        period=(turn.now, turn.now),
+        subscription=subscription,
+        sweep=pending_items(turn, subscription=None, currency=subscription.currency),
+        collection_method=subscription.collection_method,
+        days_until_due=subscription.days_until_due,
+        auto_advance=not automatic,
+        finalizes_at=None if immediate else turn.now + turn.settings.finalization_delay_seconds,
+    )
+    payable = automatic and _payable(turn, invoice)
+    subscription = turn.put(
+        msgspec.structs.replace(
+            subscription,
+            status="incomplete" if payable else subscription.status,
+            latest_invoice=invoice_id,
+            first_invoice=invoice_id,
+            status_invoice=invoice_id,
+            expires_at=turn.now + INCOMPLETE_LIFETIME_SECONDS if payable else None,
+        )
+    )
+    turn.emit("customer.subscription.created", subscription)
+    turn.emit("invoice.created", invoice)
+    if immediate:
+        invoice = finalize(turn, invoice)
+        if payable:
+            _ask_for_payment(turn, subscription, invoice, command)
+    return _notices(turn, turn.subscriptions[subscription.id])
+
+
+def _payable(turn: Turn, invoice: Invoice) -> bool:
+    return settled_amounts(invoice.total, turn.customer.balance, invoice.currency)[0] > 0
+
+
+def _ask_for_payment(
+    turn: Turn, subscription: Subscription, invoice: Invoice, command: CreateSubscription
+) -> None:
+    if command.payment_behavior == "default_incomplete":
+        await_confirmation(turn, subscription, invoice)
+    else:
+        collect(turn, invoice, off_session=command.off_session)
+
+
+def await_confirmation(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
+    """Leave the payment to the caller (`default_incomplete`): the intent waits to be confirmed."""
+    intent = invoice.payment_intent or new_intent(turn, invoice, invoice.amount_remaining)
+    if find_method(turn, invoice, subscription) is not None:
+        intent = msgspec.structs.replace(intent, status="requires_confirmation")
+    turn.note(invoice, payment_intent=intent)
+
+
+def _notices(turn: Turn, subscription: Subscription) -> Subscription:
+    """Plan what is announced ahead of the end of the trial or of the period."""
+    subscription = cycle.announce_trial_end(turn, subscription)
+    return turn.note(subscription, upcoming_at=cycle.upcoming_at(subscription, turn.settings, turn.now))

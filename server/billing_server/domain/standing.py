@@ -1,0 +1,176 @@
+"""How invoices move the status of their subscription, and whether the customer is delinquent.
+
+The rule (semantics 2.1): the status follows the most recent invoice that is not void; older open invoices do
+not matter. `Subscription.status_invoice` names that invoice.
+"""
+
+from __future__ import annotations
+
+from billing_server.domain import cycle, pending_update, resumption
+from billing_server.domain.account import SubscriptionFinalAction
+from billing_server.domain.invoice import Invoice
+from billing_server.domain.invoicing import invoices_of
+from billing_server.domain.subscription import Subscription
+from billing_server.domain.termination import end, expire
+from billing_server.domain.turn import Turn
+
+
+def invoice_paid(turn: Turn, invoice: Invoice, *, paid_with: str | None = None) -> None:
+    """An invoice was paid: its subscription may become active, the customer is no longer delinquent.
+
+    `paid_with` is the payment method that paid it, kept as default when the subscription asks for that.
+    """
+    subscription = turn.subscription_of(invoice)
+    if subscription is not None and not subscription.terminal:
+        if paid_with is not None and subscription.save_default_payment_method == "on_subscription":
+            subscription = turn.alter(subscription, default_payment_method=paid_with)
+        _activate(turn, subscription, invoice)
+    clear_delinquency(turn)
+
+
+def _activate(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
+    pending = subscription.pending_update
+    if pending is not None and pending.invoice == invoice.id:
+        pending_update.apply(turn, subscription, pending)
+    elif subscription.status == "incomplete" and invoice.id == subscription.first_invoice:
+        trialing = subscription.trial_end is not None and subscription.trial_end > turn.now
+        subscription = turn.alter(subscription, status="trialing" if trialing else "active", expires_at=None)
+        _plan_notice(turn, subscription)
+    elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
+        resumption.activate(turn, subscription)
+    elif subscription.status in ("past_due", "unpaid") and not _still_behind(turn, subscription):
+        _plan_notice(turn, turn.alter(subscription, status="active"))
+
+
+def _plan_notice(turn: Turn, subscription: Subscription) -> None:
+    """Tell that the subscription is active, and plan the notice of its next renewal."""
+    moment = cycle.upcoming_at(subscription, turn.settings, turn.now)
+    turn.updated(turn.note(subscription, upcoming_at=moment))
+
+
+def _still_behind(turn: Turn, subscription: Subscription) -> bool:
+    """Whether the newest invoice that says something says that money is missing."""
+    for invoice in _counting(turn, subscription):
+        if invoice.status in ("paid", "uncollectible"):
+            return False
+        if invoice.overdue(turn.now) or invoice.first_failure_at is not None:
+            return True
+    return False
+
+
+def _counting(turn: Turn, subscription: Subscription) -> list[Invoice]:
+    """The subscription's invoices that can decide its status, newest first."""
+    return [
+        invoice
+        for invoice in reversed(invoices_of(turn, subscription))
+        if invoice.status not in ("draft", "void") and not invoice.collection_paused
+    ]
+
+
+def clear_delinquency(turn: Turn) -> None:
+    """Any paid invoice, or one marked uncollectible by the API, makes the customer good again."""
+    if turn.customer.delinquent:
+        turn.updated(turn.alter(turn.customer, delinquent=False))
+
+
+def payment_failed(turn: Turn, invoice: Invoice) -> None:
+    """An automatic payment failed: the subscription is past due if this is the invoice that counts."""
+    subscription = turn.subscription_of(invoice)
+    if (
+        subscription is not None
+        and subscription.status == "active"
+        and invoice.id == subscription.status_invoice
+    ):
+        turn.updated(turn.alter(subscription, status="past_due"))
+    become_delinquent(turn)
+
+
+def become_delinquent(turn: Turn) -> None:
+    """An automatic payment failed, or a due date passed."""
+    if not turn.customer.delinquent:
+        turn.updated(turn.alter(turn.customer, delinquent=True))
+
+
+def due_date_passed(turn: Turn, invoice: Invoice) -> None:
+    """A sent invoice was not paid in time (semantics 6): past due, without any retry."""
+    subscription = turn.subscription_of(invoice)
+    if subscription is not None and subscription.status == "active":
+        turn.updated(turn.alter(subscription, status="past_due"))
+    become_delinquent(turn)
+
+
+def marked_uncollectible(turn: Turn, invoice: Invoice) -> None:
+    """The API (or an automation) gave the invoice up: a past due subscription is active again."""
+    subscription = turn.subscription_of(invoice)
+    if subscription is not None:
+        if subscription.status == "past_due" and invoice.id == subscription.status_invoice:
+            turn.updated(turn.alter(subscription, status="active"))
+        elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
+            resumption.activate(turn, subscription)
+    clear_delinquency(turn)
+
+
+def final_action(turn: Turn, subscription: Subscription, action: SubscriptionFinalAction) -> Subscription:
+    """What the settings or an automation do with a subscription whose money does not come in."""
+    if subscription.terminal:
+        return subscription
+    if action == "cancel":
+        return end(turn, subscription, "payment_failed")
+    if action == "unpaid":
+        subscription = turn.alter(subscription, status="unpaid", upcoming_at=None)
+        turn.updated(subscription)
+    return subscription
+
+
+def invoice_voided(turn: Turn, invoice: Invoice) -> None:
+    """The API voided an invoice: derive the status from those that remain (semantics 2.5)."""
+    subscription = turn.subscription_of(invoice)
+    if subscription is None or subscription.terminal:
+        return
+    pending = subscription.pending_update
+    if pending is not None and pending.invoice == invoice.id:
+        pending_update.drop(turn, subscription)
+    elif subscription.status == "paused":
+        if invoice.id == subscription.resumption_invoice:
+            turn.note(subscription, resumption_invoice=None)
+    elif invoice.id == subscription.first_invoice:
+        _first_invoice_voided(turn, subscription)
+    elif invoice.id == subscription.status_invoice or subscription.status in ("past_due", "unpaid"):
+        _walk_remaining(turn, subscription)
+
+
+def _first_invoice_voided(turn: Turn, subscription: Subscription) -> None:
+    if subscription.status == "incomplete":
+        expire(turn, subscription)
+    elif subscription.status == "past_due":
+        turn.updated(turn.alter(subscription, status="active"))
+
+
+def _walk_remaining(turn: Turn, subscription: Subscription) -> None:
+    """Newest to oldest, the first invoice that says something decides; none means active."""
+    for invoice in _counting(turn, subscription):
+        if invoice.status in ("paid", "uncollectible"):
+            break
+        if _retries_exhausted(invoice):
+            _fall_behind(turn, subscription, turn.settings.subscription_final_action)
+            return
+        if invoice.overdue(turn.now):
+            _fall_behind(turn, subscription, "past_due")
+            return
+    if subscription.status in ("past_due", "unpaid"):
+        turn.updated(turn.alter(subscription, status="active"))
+
+
+def _retries_exhausted(invoice: Invoice) -> bool:
+    return (
+        invoice.collection_method == "charge_automatically"
+        and invoice.first_failure_at is not None
+        and invoice.next_payment_attempt is None
+    )
+
+
+def _fall_behind(turn: Turn, subscription: Subscription, action: SubscriptionFinalAction) -> None:
+    if action == "past_due":
+        turn.updated(turn.alter(subscription, status="past_due"))
+    else:
+        final_action(turn, subscription, action)

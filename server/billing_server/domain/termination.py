@@ -1,0 +1,55 @@
+"""The ends of a subscription: canceled, and expired without a first payment (semantics 2.2 and 2.6)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from billing_server.domain.invoicing import invoices_of, stop_collection, void
+from billing_server.domain.subscription import CancellationReason, Subscription
+from billing_server.domain.turn import Turn
+
+
+def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> Subscription:
+    """Cancel now: `customer.subscription.deleted`, and no more automatic collection of what is still owed.
+
+    A pending update falls with the subscription. Pending items lose their tie to it, so that the customer's
+    next invoice takes them.
+    """
+    pending = subscription.pending_update
+    details = subscription.cancellation_details
+    if details.reason is None:
+        details = msgspec.structs.replace(details, reason=reason)
+    subscription = turn.alter(
+        subscription,
+        status="canceled",
+        canceled_at=subscription.canceled_at or turn.now,
+        ended_at=turn.now,
+        cancellation_details=details,
+        pending_update=None,
+        next_pending_invoice_item_invoice=None,
+        expires_at=None,
+        upcoming_at=None,
+        trial_will_end_at=None,
+        trial_reminder_at=None,
+    )
+    turn.emit("customer.subscription.deleted", subscription)
+    if pending is not None and pending.invoice in turn.invoices:
+        void(turn, turn.invoices[pending.invoice])
+        turn.emit("customer.subscription.pending_update_expired", subscription)
+    stop_collection(turn, invoices_of(turn, subscription))
+    for item in turn.invoice_items.values():
+        if item.invoice is None and item.subscription == subscription.id:
+            turn.alter(item, subscription=None)
+    return subscription
+
+
+def expire(turn: Turn, subscription: Subscription) -> Subscription:
+    """End an incomplete subscription for good: its invoices are void, nothing is billed any more."""
+    for invoice in invoices_of(turn, subscription):
+        if invoice.status in ("draft", "open", "uncollectible"):
+            void(turn, invoice)
+    subscription = turn.alter(
+        subscription, status="incomplete_expired", ended_at=turn.now, expires_at=None, pending_update=None
+    )
+    turn.updated(subscription)
+    return subscription
