@@ -515,6 +515,7 @@ CREATE TABLE refunds (
     account_id text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
     created bigint NOT NULL,
+    created_real bigint NOT NULL,
     customer text COLLATE "C" NOT NULL,
     invoice text COLLATE "C" NOT NULL,
     attempt text COLLATE "C" NOT NULL,
@@ -875,6 +876,7 @@ CREATE TYPE payment_attempt_row AS (
 CREATE TYPE refund_row AS (
     id text,
     created bigint,
+    created_real bigint,
     customer text,
     invoice text,
     attempt text,

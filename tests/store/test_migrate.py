@@ -62,9 +62,7 @@ async def test_applies_what_is_missing_in_order_and_once(empty_database_url: str
 
 async def test_of_concurrent_runs_one_applies_and_none_fails(empty_database_url: str, folder: Path) -> None:
     """An index built concurrently waits for every snapshot, so a waiting run must not hold one."""
-    runs = await asyncio.wait_for(
-        asyncio.gather(*(migrate(empty_database_url, folder) for _ in range(5))), timeout=60
-    )
+    runs = await asyncio.wait_for(asyncio.gather(*(migrate(empty_database_url, folder) for _ in range(5))), timeout=60)
     assert sorted(runs) == [[], [], [], [], list(FILES)]
     assert await fetch_letters(empty_database_url) == ["a", "b"]
 
@@ -103,9 +101,7 @@ async def test_refuses_a_database_of_a_newer_program(empty_database_url: str, fo
         await migrate(empty_database_url, folder)
 
 
-async def test_a_failing_file_leaves_nothing_and_its_predecessors_stay(
-    empty_database_url: str, folder: Path
-) -> None:
+async def test_a_failing_file_leaves_nothing_and_its_predecessors_stay(empty_database_url: str, folder: Path) -> None:
     mended = (folder / SECOND).read_text()
     (folder / SECOND).write_text("INSERT INTO letters VALUES ('q'); SELECT 1 / 0;")
     with pytest.raises(MigrationFailed, match=rf"{SECOND} failed: division by zero"):

@@ -1,0 +1,197 @@
+"""How events are read: in order after a position, or newest first.
+
+They are written by `Unit.save`. Their payload is opaque here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final
+
+import msgspec
+
+from billing_server.store import owners
+from billing_server.store.database import Connection
+from billing_server.store.listing import narrow
+from billing_server.store.queries import read_queries
+
+QUERIES: Final = read_queries("event", {"filters": "{filters}"})
+
+WINDOW_POSITIONS: Final = 20_000
+"""How many positions one filtered read looks at, at most: a rare type must not become an endless scan."""
+
+
+_WITHOUT_CUSTOMER: Final = ("prod_", "price_", "clock_", "acct_")
+"""Objects that belong to no customer; their events are indexed by their own ids."""
+
+
+class EventRow(msgspec.Struct, frozen=True):
+    """An event to be written; its position is given when it is. `created` is engine or test-clock time."""
+
+    type: str
+    customer: str | None
+    object_id: str
+    created: int
+    payload: bytes
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """An event at its position."""
+
+    position: int
+    type: str
+    customer: str | None
+    object_id: str
+    created: int
+    payload: bytes
+
+
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events to read.
+
+    `types` are exact, or prefixes such as "invoice.*". The span of `created` is engine or test-clock time.
+    """
+
+    types: tuple[str, ...] = ()
+    customer: str | None = None
+    object_ids: tuple[str, ...] = ()
+    created_from: int | None = None
+    created_before: int | None = None
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Events in order, how far the log has been looked at for them, and the head at that moment.
+
+    Nothing that the filter lets pass is left out between where the read began and `scanned_to`.
+    """
+
+    events: list[StoredEvent]
+    scanned_to: int
+    head: int
+
+
+class _Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """The filters of `sql/event.sql`."""
+
+    until: int | None = None
+    down_to: int | None = None
+    types: tuple[str, ...] | None = None
+    type_patterns: tuple[str, ...] | None = None
+    object_ids: tuple[str, ...] | None = None
+    subjects: tuple[str, ...] | None = None
+    created_from: int | None = None
+    created_before: int | None = None
+
+
+EVERYTHING: Final = EventFilter()
+
+_row_values = attrgetter(*EventRow.__struct_fields__)
+
+
+def row_of(event: EventRow) -> tuple[object, ...]:
+    """An event as a value of the type `event_row`."""
+    values: tuple[object, ...] = _row_values(event)
+    return values
+
+
+async def head(connection: Connection, account_id: str) -> int:
+    """Position of the account's last event; 0 before the first."""
+    return int(await connection.fetchval(QUERIES["head"], account_id) or 0)
+
+
+async def read(connection: Connection, account_id: str, *, after: int, limit: int, wanted: EventFilter) -> EventPage:
+    """Up to `limit` events after a position, in order. A selective filter may need several reads."""
+    # The head comes first: whatever is at or below it is committed and seen by the statement after it.
+    newest = await head(connection, account_id)
+    conditions = await _conditions(connection, account_id, wanted)
+    until = newest if _is_fast(conditions) else min(newest, after + WINDOW_POSITIONS)
+    conditions = msgspec.structs.replace(conditions, until=until)
+    events = await _fetch(connection, "read", account_id, after, limit, conditions)
+    scanned_to = events[-1].position if len(events) == limit else max(until, after)
+    return EventPage(events, scanned_to, newest)
+
+
+async def read_newest(
+    connection: Connection, account_id: str, *, before: int | None, limit: int, wanted: EventFilter
+) -> EventPage:
+    """Up to `limit` events before a position (None: from the head), newest first.
+
+    Nothing is left out above `scanned_to`; everything was looked at once that is 0.
+    """
+    newest = await head(connection, account_id)
+    start = newest + 1 if before is None else before
+    conditions = await _conditions(connection, account_id, wanted)
+    down_to = 0 if _is_fast(conditions) else max(0, start - 1 - WINDOW_POSITIONS)
+    conditions = msgspec.structs.replace(conditions, down_to=down_to)
+    events = await _fetch(connection, "list", account_id, start, limit, conditions)
+    scanned_to = events[-1].position if len(events) == limit else down_to
+    return EventPage(events, scanned_to, newest)
+
+
+async def get(connection: Connection, account_id: str, position: int) -> StoredEvent | None:
+    """The event at a position, if it is (still) there."""
+    record = await connection.fetchrow(QUERIES["get"], account_id, position)
+    return None if record is None else StoredEvent(*record)
+
+
+async def _fetch(
+    connection: Connection,
+    query: str,
+    account_id: str,
+    position: int,
+    limit: int,
+    conditions: _Conditions,
+) -> list[StoredEvent]:
+    parameters: list[object] = [account_id, limit, position]
+    statement = QUERIES[query].replace("{filters}", narrow(QUERIES, conditions, parameters))
+    return [StoredEvent(*record) for record in await connection.fetch(statement, *parameters)]
+
+
+def _is_fast(conditions: _Conditions) -> bool:
+    """Whether an index finds the events: by position alone, or by subject."""
+    only_positions = conditions == _Conditions()
+    return only_positions or conditions.subjects is not None
+
+
+async def _conditions(connection: Connection, account_id: str, wanted: EventFilter) -> _Conditions:
+    subjects: tuple[str, ...] | None = None
+    if wanted.customer is not None:
+        subjects = (wanted.customer,)
+    elif wanted.object_ids:
+        subjects = await _subjects(connection, account_id, wanted.object_ids)
+    prefixes = any(name.endswith("*") for name in wanted.types)
+    return _Conditions(
+        types=wanted.types if wanted.types and not prefixes else None,
+        type_patterns=tuple(map(_pattern, wanted.types)) if prefixes else None,
+        object_ids=wanted.object_ids or None,
+        subjects=subjects,
+        created_from=wanted.created_from,
+        created_before=wanted.created_before,
+    )
+
+
+def _pattern(name: str) -> str:
+    """The LIKE pattern of a type or prefix."""
+    literal = name.removesuffix("*").replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+    return f"{literal}%" if name.endswith("*") else literal
+
+
+async def _subjects(connection: Connection, account_id: str, object_ids: Sequence[str]) -> tuple[str, ...] | None:
+    """Under which subjects the events of these objects are indexed; None where one of them is not known."""
+    stored = {object_id: _stored_id(object_id) for object_id in object_ids}
+    customers = await owners.of_ids(connection, account_id, set(stored.values()))
+    subjects = set()
+    for object_id, stored_id in stored.items():
+        if object_id.startswith(_WITHOUT_CUSTOMER):
+            subjects.add(object_id)
+        elif stored_id in customers:
+            subjects.add(customers[stored_id])
+        else:
+            return None
+    return tuple(sorted(subjects))
+
+
+def _stored_id(object_id: str) -> str:
+    """A payment intent lives in its invoice and shares the suffix of its id."""
+    return f"in_{object_id.removeprefix('pi_')}" if object_id.startswith("pi_") else object_id

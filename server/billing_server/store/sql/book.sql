@@ -1,0 +1,97 @@
+-- name: lock
+-- Locks some books, in the order of their ids so that no two transactions wait for each other.
+SELECT {columns} FROM books WHERE account_id = $1 AND customer = ANY ($2) ORDER BY customer FOR UPDATE;
+
+-- name: claim_due
+-- Finds and locks the books that are due by the wall clock, earliest first; skips those that others work on.
+SELECT {columns} FROM books
+WHERE account_id = $1 AND wake_at IS NOT NULL AND wake_at <= $2 AND NOT in_flight AND test_clock IS NULL
+ORDER BY wake_at
+LIMIT $3
+FOR UPDATE SKIP LOCKED;
+
+-- name: claim_due_on_clock
+-- The same for the books of one test clock.
+SELECT {columns} FROM books
+WHERE account_id = $1 AND test_clock = $4 AND wake_at <= $2 AND NOT in_flight
+ORDER BY wake_at
+LIMIT $3
+FOR UPDATE SKIP LOCKED;
+
+-- name: claim_checks
+-- Finds and locks the books with an unresolved charge or refund that must be looked at.
+SELECT {columns} FROM books
+WHERE account_id = $1 AND check_at IS NOT NULL AND check_at <= $2
+ORDER BY check_at
+LIMIT $3
+FOR UPDATE SKIP LOCKED;
+
+-- name: insert
+-- The books of new customers.
+INSERT INTO books (account_id, {columns}) SELECT $1, {columns} FROM unnest($2::{row}[]);
+
+-- name: update
+-- What changed in what must be known of a book before it is opened.
+UPDATE books AS o SET {assignments}
+FROM unnest($2::{row}[]) AS n
+WHERE o.account_id = $1 AND o.customer = n.customer;
+
+-- name: park
+-- Postpones books that failed to advance, so that they hold up nobody. What is due in them stays due.
+UPDATE books AS o SET wake_at = n.wake_at
+FROM unnest($2::text[], $3::bigint[]) AS n (customer, wake_at)
+WHERE o.account_id = $1 AND o.customer = n.customer;
+
+-- name: next_wake
+-- When the first of the objects wakes that were not loaded, for some books. The lists of what was loaded are
+-- hashed once, not searched for each object.
+SELECT d.customer, least(
+    (
+        SELECT s.wake_at FROM subscriptions AS s
+        WHERE s.account_id = $1 AND s.customer = d.customer AND s.wake_at IS NOT NULL
+            AND s.id NOT IN (SELECT unnest($3::text[]))
+        ORDER BY s.wake_at LIMIT 1
+    ),
+    (
+        SELECT min(i.wake_at) FROM invoices AS i
+        WHERE i.account_id = $1 AND i.customer = d.customer AND i.unsettled
+            AND i.id NOT IN (SELECT unnest($4::text[]))
+    )
+) AS wake_at
+FROM unnest($2::text[]) AS d (customer);
+
+-- name: clock_work
+-- What is left to do for a test clock up to a moment: due books, charges under way, and when the next book wakes.
+SELECT
+    count(*) FILTER (WHERE wake_at <= $3) AS due,
+    count(*) FILTER (WHERE in_flight) AS in_flight,
+    min(wake_at) AS next_wake_at
+FROM books WHERE account_id = $1 AND test_clock = $2;
+
+-- name: accounts_with_due_books
+-- Accounts with books that are due or must be checked, or with a test clock on its way: seen across accounts,
+-- under the setting app.sweep.
+SELECT a.account_id FROM accounts AS a
+WHERE EXISTS (
+        SELECT FROM books AS b
+        WHERE b.account_id = a.account_id AND b.wake_at IS NOT NULL AND b.wake_at <= $1
+            AND NOT b.in_flight AND b.test_clock IS NULL
+    )
+    OR EXISTS (
+        SELECT FROM books AS b
+        WHERE b.account_id = a.account_id AND b.check_at IS NOT NULL AND b.check_at <= $1
+    );
+
+-- name: next_wake_of_account
+-- The first moment at which a book of the account is due by the wall clock, or must be checked.
+SELECT least(
+    (
+        SELECT b.wake_at FROM books AS b
+        WHERE b.account_id = $1 AND b.wake_at IS NOT NULL AND NOT b.in_flight AND b.test_clock IS NULL
+        ORDER BY b.wake_at LIMIT 1
+    ),
+    (
+        SELECT b.check_at FROM books AS b
+        WHERE b.account_id = $1 AND b.check_at IS NOT NULL ORDER BY b.check_at LIMIT 1
+    )
+);

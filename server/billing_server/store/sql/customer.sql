@@ -1,0 +1,33 @@
+-- name: insert
+-- New customers.
+INSERT INTO customers (account_id, {stored})
+SELECT $1, {stored} FROM unnest($2::{row}[]);
+
+-- name: update
+-- Changed customers, whole.
+UPDATE customers AS o SET {assignments}
+FROM unnest($2::{row}[]) AS n
+WHERE o.account_id = $1 AND o.id = n.id;
+
+-- name: get
+-- The customers with these ids.
+SELECT {columns} FROM customers WHERE account_id = $1 AND id = ANY ($2);
+
+-- name: list
+-- A page of customers, newest first.
+SELECT {columns} FROM customers WHERE account_id = $1 {filters} ORDER BY created DESC, id DESC LIMIT $2;
+
+-- filter: email
+email = ?
+
+-- filter: test_clock
+id IN (SELECT customer FROM books WHERE account_id = $1 AND test_clock = ?)
+
+-- filter: deleted
+deleted = ?
+
+-- filter: created_from
+created >= ?
+
+-- filter: created_before
+created < ?

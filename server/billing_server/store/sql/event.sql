@@ -1,0 +1,69 @@
+-- name: append
+-- Takes the account's next positions and writes the events at them. The head's row stays locked until the
+-- transaction ends, so positions are in the order of commits and without gaps.
+WITH head AS (
+    UPDATE event_heads SET position = position + $2 WHERE account_id = $1 RETURNING position
+), appended AS (
+    INSERT INTO events (account_id, position, type, customer, object_id, created, created_real, payload)
+    SELECT $1, head.position - $2 + e.ordinality, e.type, e.customer, e.object_id, e.created, $4, e.payload
+    FROM head, unnest($3::event_row[]) WITH ORDINALITY AS e
+)
+SELECT position FROM head;
+
+-- name: head
+-- The position of the account's last event; 0 before the first.
+SELECT position FROM event_heads WHERE account_id = $1;
+
+-- name: oldest
+-- The position of the oldest event that is kept.
+SELECT position FROM events WHERE account_id = $1 ORDER BY position LIMIT 1;
+
+-- name: read
+-- Events after a position, in order.
+SELECT position, type, customer, object_id, created, payload FROM events
+WHERE account_id = $1 AND position > $3 {filters}
+ORDER BY position LIMIT $2;
+
+-- name: list
+-- Events before a position, newest first.
+SELECT position, type, customer, object_id, created, payload FROM events
+WHERE account_id = $1 AND position < $3 {filters}
+ORDER BY position DESC LIMIT $2;
+
+-- name: get
+-- One event.
+SELECT position, type, customer, object_id, created, payload FROM events WHERE account_id = $1 AND position = $2;
+
+-- name: purge
+-- Drops the oldest events that happened before a moment of real time, a slice at a time. Stops at the first
+-- event that is younger, so that what is kept has no gaps.
+DELETE FROM events WHERE account_id = $1 AND position <= (
+    SELECT max(o.position) FROM (
+        SELECT position, bool_and(created_real < $2) OVER (ORDER BY position) AS old
+        FROM events WHERE account_id = $1 ORDER BY position LIMIT $3
+    ) AS o WHERE o.old
+);
+
+-- filter: until
+position <= ?
+
+-- filter: down_to
+position > ?
+
+-- filter: types
+type = ANY (?)
+
+-- filter: type_patterns
+type LIKE ANY (?)
+
+-- filter: subjects
+coalesce(customer, object_id) = ANY (?)
+
+-- filter: object_ids
+object_id = ANY (?)
+
+-- filter: created_from
+created >= ?
+
+-- filter: created_before
+created < ?

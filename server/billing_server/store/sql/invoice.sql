@@ -1,0 +1,90 @@
+-- name: insert
+-- New invoices.
+INSERT INTO invoices (account_id, {stored})
+SELECT $1, {stored} FROM unnest($2::{row}[]);
+
+-- name: update
+-- Changed invoices, whole.
+UPDATE invoices AS o SET {assignments}
+FROM unnest($2::{row}[]) AS n
+WHERE o.account_id = $1 AND o.id = n.id;
+
+-- name: get
+-- The invoices with these ids.
+SELECT {columns} FROM invoices WHERE account_id = $1 AND id = ANY ($2);
+
+-- name: list
+-- A page of invoices, newest first.
+SELECT {columns} FROM invoices WHERE account_id = $1 {filters} ORDER BY created DESC, id DESC LIMIT $2;
+
+-- name: load_due
+-- What wakes in some books, each until a moment of its own: among the unsettled ones, which are few.
+SELECT {columns:i}
+FROM unnest($2::text[], $3::bigint[]) AS d (customer, until)
+JOIN invoices AS i ON i.account_id = $1 AND i.customer = d.customer AND i.unsettled AND i.wake_at <= d.until
+ORDER BY i.id;
+
+-- name: load_unsettled
+-- The draft and open invoices of some subscriptions, each named with its customer.
+SELECT {columns:i}
+FROM unnest($2::text[], $3::text[]) AS d (customer, subscription)
+JOIN invoices AS i
+    ON i.account_id = $1 AND i.customer = d.customer AND i.subscription = d.subscription AND i.unsettled
+ORDER BY i.id;
+
+-- name: load_history
+-- The newest paid or uncollectible invoice of some subscriptions, each named with its customer.
+SELECT {columns:i}
+FROM unnest($2::text[], $3::text[]) AS d (customer, subscription)
+CROSS JOIN LATERAL (
+    SELECT * FROM invoices AS o
+    WHERE o.account_id = $1 AND o.customer = d.customer AND o.subscription = d.subscription
+        AND o.status IN ('paid', 'uncollectible')
+    ORDER BY o.created DESC, o.id DESC
+    LIMIT 1
+) AS i;
+
+-- name: delete
+-- Drafts that were taken out of their books.
+DELETE FROM invoices WHERE account_id = $1 AND id = ANY ($2) AND status = 'draft';
+
+-- filter: customer
+customer = ?
+
+-- filter: subscription
+subscription = ?
+
+-- filter: status
+status = ?
+
+-- filter: collection_method
+collection_method = ?
+
+-- filter: overdue_at
+(status = 'open' AND due_date IS NOT NULL AND due_date <= coalesce(
+    (SELECT c.frozen_time FROM test_clocks AS c WHERE c.account_id = $1 AND c.id = invoices.test_clock), ?))
+
+-- filter: not_overdue_at
+NOT (status = 'open' AND due_date IS NOT NULL AND due_date <= coalesce(
+    (SELECT c.frozen_time FROM test_clocks AS c WHERE c.account_id = $1 AND c.id = invoices.test_clock), ?))
+
+-- filter: due_from
+due_date >= ?
+
+-- filter: due_before
+due_date < ?
+
+-- filter: created_from
+created >= ?
+
+-- filter: created_before
+created < ?
+
+-- filter: has_payment_intent
+(payment_intent IS NOT NULL) = ?
+
+-- filter: payment_intent_status
+payment_intent ->> 'status' = ?
+
+-- filter: ids
+id = ANY (?)

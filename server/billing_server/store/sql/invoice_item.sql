@@ -1,0 +1,37 @@
+-- name: insert
+-- New invoice items.
+INSERT INTO invoice_items (account_id, {stored})
+SELECT $1, {stored} FROM unnest($2::{row}[]);
+
+-- name: update
+-- Changed invoice items, whole.
+UPDATE invoice_items AS o SET {assignments}
+FROM unnest($2::{row}[]) AS n
+WHERE o.account_id = $1 AND o.id = n.id;
+
+-- name: get
+-- The invoice items with these ids.
+SELECT {columns} FROM invoice_items WHERE account_id = $1 AND id = ANY ($2);
+
+-- name: list
+-- A page of invoice items, newest first.
+SELECT {columns} FROM invoice_items WHERE account_id = $1 {filters} ORDER BY created DESC, id DESC LIMIT $2;
+
+-- name: load_pending
+-- What waits for the next invoice of some customers.
+SELECT {columns} FROM invoice_items
+WHERE account_id = $1 AND customer = ANY ($2) AND invoice IS NULL
+ORDER BY id;
+
+-- name: delete
+-- Items that were taken out of their books.
+DELETE FROM invoice_items WHERE account_id = $1 AND id = ANY ($2);
+
+-- filter: customer
+customer = ?
+
+-- filter: invoice
+invoice = ?
+
+-- filter: pending
+(invoice IS NULL) = ?

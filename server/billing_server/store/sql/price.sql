@@ -1,0 +1,26 @@
+-- name: save
+-- New and changed prices, at the version of the account's pages at which caches find them.
+INSERT INTO prices AS o (account_id, pages_version, {columns})
+SELECT $1, $3, {columns} FROM unnest($2::{row}[])
+ON CONFLICT (account_id, id) DO UPDATE SET pages_version = excluded.pages_version, {excluded};
+
+-- name: load_changed
+-- What changed after a version of the account's pages.
+SELECT {columns} FROM prices WHERE account_id = $1 AND pages_version > $2 ORDER BY id;
+
+-- name: get
+-- The prices with these ids.
+SELECT {columns} FROM prices WHERE account_id = $1 AND id = ANY ($2);
+
+-- name: list
+-- A page of prices, newest first.
+SELECT {columns} FROM prices WHERE account_id = $1 {filters} ORDER BY created DESC, id DESC LIMIT $2;
+
+-- filter: product
+product = ?
+
+-- filter: active
+active = ?
+
+-- filter: lookup_keys
+lookup_key = ANY (?)

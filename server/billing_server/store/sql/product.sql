@@ -1,0 +1,20 @@
+-- name: save
+-- New and changed products, at the version of the account's pages at which caches find them.
+INSERT INTO products AS o (account_id, pages_version, {columns})
+SELECT $1, $3, {columns} FROM unnest($2::{row}[])
+ON CONFLICT (account_id, id) DO UPDATE SET pages_version = excluded.pages_version, {excluded};
+
+-- name: load_changed
+-- What changed after a version of the account's pages.
+SELECT {columns} FROM products WHERE account_id = $1 AND pages_version > $2 ORDER BY id;
+
+-- name: get
+-- The products with these ids.
+SELECT {columns} FROM products WHERE account_id = $1 AND id = ANY ($2);
+
+-- name: list
+-- A page of products, newest first.
+SELECT {columns} FROM products WHERE account_id = $1 {filters} ORDER BY created DESC, id DESC LIMIT $2;
+
+-- filter: active
+active = ?

@@ -1,0 +1,205 @@
+"""The store: what the engine and the API edge know of the database.
+
+store.transaction(account)   a unit of work: lock, load, save, commit
+store.view(account)          reading, without locks
+the rest                     what belongs to no account, or is asked before the account is known
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Final
+
+from billing_server.domain.account import Account, ApiKey
+from billing_server.store import event as event_log
+from billing_server.store.account import ACCOUNTS, API_KEYS
+from billing_server.store.book import BOOK_ROWS
+from billing_server.store.database import Database, account_setting
+from billing_server.store.errors import StoreError
+from billing_server.store.idempotency import IDEMPOTENCY
+from billing_server.store.notifications import Listener, notification_payloads
+from billing_server.store.test_clock import TEST_CLOCKS
+from billing_server.store.test_gateway import GATEWAY_ROWS, GatewayRow, RememberedRow
+from billing_server.store.unit import Unit
+from billing_server.store.view import View
+
+_SWEEP: Final = "SET LOCAL app.sweep = 'on'"
+_HEXADECIMAL: Final = re.compile(r"[0-9a-f]{2,128}")
+_OUTCOME_POLL_SECONDS: Final = 0.05
+_OUTCOME_POLLS_MAX: Final = 200
+_PURGED_AT_ONCE: Final = 5_000
+
+
+class Store:
+    """One PostgreSQL, as one server process uses it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    async def open(
+        cls,
+        dsn: str,
+        *,
+        min_connections: int = 2,
+        max_connections: int = 10,
+        acquire_seconds_max: float = 10.0,
+    ) -> Store:
+        """Connect to a migrated database. Raises StoreUnavailable."""
+        database = await Database.open(
+            dsn,
+            min_connections=min_connections,
+            max_connections=max_connections,
+            acquire_seconds_max=acquire_seconds_max,
+        )
+        return cls(database)
+
+    async def close(self) -> None:
+        """Close all connections, when the work on them is done."""
+        await self._database.close()
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, account_id: str, *, timeout_seconds: float | None = None) -> AsyncIterator[Unit]:
+        """A unit of work that commits when the block ends well and leaves nothing behind otherwise.
+
+        `timeout_seconds` limits each statement. Raises what `store.errors` lists; `CommitUnknown` when the
+        connection broke while committing.
+        """
+        async with self._database.transaction(
+            account_setting(account_id), timeout_seconds=timeout_seconds
+        ) as transaction:
+            yield Unit(account_id, transaction)
+
+    @contextlib.asynccontextmanager
+    async def view(self, account_id: str, *, timeout_seconds: float | None = None) -> AsyncIterator[View]:
+        """Reading of one account, in a short transaction of its own."""
+        async with self._database.transaction(
+            account_setting(account_id), read_only=True, timeout_seconds=timeout_seconds
+        ) as transaction:
+            yield View(account_id, transaction.connection)
+
+    async def committed(self, transaction: int) -> bool:
+        """Whether a transaction took effect; waits for one that is still ending.
+
+        Raises StoreError when that is not known any more, or not decided in time.
+        """
+        for _ in range(_OUTCOME_POLLS_MAX):
+            async with self._database.connection() as connection:
+                query = ACCOUNTS.queries["status_of_transaction"]
+                status = await connection.fetchval(query, str(transaction))
+            if status in ("committed", "aborted"):
+                return bool(status == "committed")
+            if status is None:
+                break
+            await asyncio.sleep(_OUTCOME_POLL_SECONDS)
+        raise StoreError(f"the outcome of transaction {transaction} is not known")
+
+    # --- accounts and keys
+
+    async def create_account(self, account: Account) -> bool:
+        """Keep a new account; False when there is one with this id already."""
+        async with self._database.transaction(account_setting(account.id)) as transaction:
+            connection = transaction.connection
+            status = await connection.execute(ACCOUNTS.queries["insert"], account.id, ACCOUNTS.encode([account]))
+            if status.endswith(" 0"):
+                return False
+            await connection.execute(ACCOUNTS.queries["insert_head"], account.id)
+            return True
+
+    async def account_ids(self) -> list[str]:
+        """The ids of all accounts, in order."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            records = await transaction.connection.fetch(ACCOUNTS.queries["all"])
+            return [record[0] for record in records]
+
+    async def find_api_key(self, secret_hash: bytes) -> tuple[str, ApiKey] | None:
+        """The account and the key whose secret has this hash, revoked ones included."""
+        digits = secret_hash.hex()
+        if not _HEXADECIMAL.fullmatch(digits):
+            return None
+        setting = f"SET LOCAL app.key_hash = '{digits}'"
+        async with self._database.transaction(setting, read_only=True) as transaction:
+            found = await transaction.connection.fetch(API_KEYS.queries["find"], secret_hash)
+            return (found[0][0], API_KEYS.decode(found, skip=1)[0]) if found else None
+
+    # --- time
+
+    async def due_accounts(self, now: int) -> list[str]:
+        """Accounts with books that are due, or have to be checked, at a moment of real time."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            records = await transaction.connection.fetch(BOOK_ROWS.queries["accounts_with_due_books"], now)
+            return [record[0] for record in records]
+
+    async def advancing_clocks(self) -> list[tuple[str, str]]:
+        """Accounts and ids of all test clocks that are on their way."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            records = await transaction.connection.fetch(TEST_CLOCKS.queries["advancing"])
+            return [(record[0], record[1]) for record in records]
+
+    async def next_wake_at(self, account_id: str) -> int | None:
+        """When the account's next book is due by the wall clock, or must be checked."""
+        async with self._database.transaction(account_setting(account_id), read_only=True) as transaction:
+            query = BOOK_ROWS.queries["next_wake_of_account"]
+            moment: int | None = await transaction.connection.fetchval(query, account_id)
+            return moment
+
+    # --- housekeeping
+
+    async def purge_idempotency(self, account_id: str, before: int) -> int:
+        """Drop keys created before a moment of real time; return how many."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            status = await transaction.connection.execute(IDEMPOTENCY.queries["purge"], account_id, before)
+            return int(status.rpartition(" ")[2])
+
+    async def purge_events(self, account_id: str, before: int) -> int:
+        """Drop a slice of the events that happened before a moment of real time; 0 when none is left."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            status = await transaction.connection.execute(
+                event_log.QUERIES["purge"], account_id, before, _PURGED_AT_ONCE
+            )
+            return int(status.rpartition(" ")[2])
+
+    # --- waking readers
+
+    async def notify(self, account_ids: Iterable[str]) -> None:
+        """Tell all listening processes that these accounts have new events. Never call it in a transaction.
+
+        NOTIFY takes a lock that all committing transactions share; so it is sent once for many commits.
+        """
+        async with self._database.connection() as connection:
+            for payload in notification_payloads(account_ids):
+                await connection.execute(ACCOUNTS.queries["notify"], payload)
+
+    def listen(self, callback: Callable[[frozenset[str] | None], None]) -> Listener:
+        """Call back with the accounts that have new events; with None when some may have been missed.
+
+        Returns a listener with a connection of its own, to be started and closed.
+        """
+        return Listener(self._database.dsn, callback)
+
+    # --- the memory of the test gateway
+
+    async def remember_charges(self, account_id: str, rows: Sequence[GatewayRow]) -> dict[str, RememberedRow]:
+        """Keep what the test gateway did, by key; a known key keeps what it did first, which is returned."""
+        return await self._gateway(account_id, "remember_charges", GATEWAY_ROWS.encode(rows))
+
+    async def remember_refunds(self, account_id: str, rows: Sequence[GatewayRow]) -> dict[str, RememberedRow]:
+        """The same for refunds."""
+        return await self._gateway(account_id, "remember_refunds", GATEWAY_ROWS.encode(rows))
+
+    async def find_charges(self, account_id: str, keys: Sequence[str]) -> dict[str, RememberedRow]:
+        """What the test gateway did under some keys."""
+        return await self._gateway(account_id, "find_charges", list(keys))
+
+    async def find_refunds(self, account_id: str, keys: Sequence[str]) -> dict[str, RememberedRow]:
+        """The same for refunds."""
+        return await self._gateway(account_id, "find_refunds", list(keys))
+
+    async def _gateway(self, account_id: str, query: str, parameter: Sequence[object]) -> dict[str, RememberedRow]:
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            records = await transaction.connection.fetch(GATEWAY_ROWS.queries[query], account_id, parameter)
+        rows = GATEWAY_ROWS.decode(records, skip=1)
+        return {row.key: RememberedRow(row=row, asked=record[0]) for row, record in zip(rows, records, strict=True)}
