@@ -89,11 +89,7 @@ def _writer(member: Member) -> ToValue:
         return lambda values: _LIST + sized(b"".join(_ELEMENT + sized(write(value)) for value in values))
     return lambda values: (
         _STRUCT
-        + sized(
-            b"".join(
-                _entry(_key(key), _NULL if value is None else write(value)) for key, value in values.items()
-            )
-        )
+        + sized(b"".join(_entry(_key(key), _NULL if value is None else write(value)) for key, value in values.items()))
     )
 
 

@@ -95,9 +95,7 @@ def _reasons() -> dict[str, Reason]:
 
 
 METHODS: Mapping[str, Method] = {
-    found.path: found
-    for service in SERVICES
-    for found in (_method(service, method) for method in service.methods)
+    found.path: found for service in SERVICES for found in (_method(service, method) for method in service.methods)
 }
 """Every method by its path, such as "/billing.v1.InvoiceService/PayInvoice"."""
 

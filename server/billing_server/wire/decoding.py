@@ -97,16 +97,13 @@ def _reader(member: Member, decoders: Mapping[type[msgspec.Struct], RequestDecod
 
     def read_map(found: Any, path: str, refusals: Refusals) -> dict[str, Any]:
         return {
-            values.text(key, path, refusals): read(value, f'{path}["{key}"]', refusals)
-            for key, value in found.items()
+            values.text(key, path, refusals): read(value, f'{path}["{key}"]', refusals) for key, value in found.items()
         }
 
     return read_map
 
 
-def _single_reader(
-    shape: Shape, member: Member, decoders: Mapping[type[msgspec.Struct], RequestDecoder]
-) -> Read:
+def _single_reader(shape: Shape, member: Member, decoders: Mapping[type[msgspec.Struct], RequestDecoder]) -> Read:
     if shape.struct is not None:
         decoder = decoders[shape.struct]
         return lambda message, path, refusals: decoder.read(message, f"{path}.", refusals, {})

@@ -110,9 +110,7 @@ def _converter(member: Member, encoders: Mapping[type[msgspec.Struct], ModelEnco
     return lambda values: {key: convert(value) for key, value in values.items()}
 
 
-def _single_converter(
-    shape: Shape, member: Member, encoders: Mapping[type[msgspec.Struct], ModelEncoder]
-) -> Convert:
+def _single_converter(shape: Shape, member: Member, encoders: Mapping[type[msgspec.Struct], ModelEncoder]) -> Convert:
     if member.instant:
         return lambda seconds: {"seconds": seconds}
     if shape.kind == "choice":

@@ -107,9 +107,7 @@ def check_decodable(plan: Plan) -> None:
     A required field is missing at its zero value, so no required field may be a boolean; an optional field at
     its zero value means the domain's default, so that default must be zero or the message must know presence.
     """
-    problems = [
-        f"{member.wire_name} {problem}" for member in plan.members if (problem := _undecodable(member))
-    ]
+    problems = [f"{member.wire_name} {problem}" for member in plan.members if (problem := _undecodable(member))]
     if problems:
         raise MismatchError(f"{plan.message.full_name}: " + "; ".join(problems))
 

@@ -78,9 +78,7 @@ def _union(annotation: object) -> Shape:
     shapes = [shape_of(member) for member in members if member not in (types.NoneType, UnsetType)]
     if len(shapes) != 1:
         raise TypeError(f"the wire has no form for {annotation}")
-    return msgspec.structs.replace(
-        shapes[0], nullable=types.NoneType in members, unsettable=UnsetType in members
-    )
+    return msgspec.structs.replace(shapes[0], nullable=types.NoneType in members, unsettable=UnsetType in members)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
