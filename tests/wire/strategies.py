@@ -101,7 +101,7 @@ def _value(message: Any, name: str, shape: Shape) -> Any:
     if descriptor.has_presence and not message.HasField(name):
         return None
     value = _single(held, shape, descriptor)
-    return None if shape.nullable and value in ("", 0) and not descriptor.has_presence else value
+    return None if shape.nullable and value == "" else value
 
 
 def _single(value: Any, shape: Shape, descriptor: Any) -> Any:

@@ -42,7 +42,8 @@ def test_stored_bytes_with_their_position_are_the_event(struct: type[msgspec.Str
     event = EventMessage.FromString(with_position(stored, ACCOUNT, position))
     assert (event.id, event.position) == (event_id(ACCOUNT, position), position)
     assert (event.type, event.created.seconds, event.account) == ("thing.updated", created, ACCOUNT)
-    assert (event.customer, event.object_id) == (customer or "", obj.id)
+    announced = getattr(obj, "billing_reason", None) == "upcoming"
+    assert (event.customer, event.object_id) == (customer or "", "" if announced else obj.id)
     assert event.HasField("previous_attributes")
     assert (event.cause.kind, event.cause.method) == (CauseKind.CAUSE_KIND_RPC, CAUSE.method)
     assert (event.cause.idempotency_key, event.cause.request_id) == ("k", "r")

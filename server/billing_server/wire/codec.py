@@ -46,7 +46,6 @@ __all__ = [
     "decode",
     "encode",
     "encode_event",
-    "etag",
     "event_batch_bytes",
     "event_id",
     "parse",
@@ -93,8 +92,3 @@ def encode(obj: msgspec.Struct, now: int | None = None) -> Message:
     Without `now` an invoice is never shown as overdue.
     """
     return ENCODERS[type(obj)].message(obj, now)
-
-
-def etag(version: int) -> str:
-    """The opaque form in which callers see an object's version."""
-    return str(version)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from google.protobuf.message import Message
 
+from billing_server.domain.etag import etag_of
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.subscription import Subscription
 from billing_server.wire.pairs import DERIVED, MODELS, NOTHING
@@ -25,8 +26,10 @@ Convert = Callable[[Any], Any]
 Derive = Callable[[Fields, Any, int | None], None]
 
 
-def _add_overdue(fields: Fields, invoice: Invoice, now: int | None) -> None:
-    """Whether an invoice is overdue depends on the moment that it is looked at (decision 5)."""
+def _finish_invoice(fields: Fields, invoice: Invoice, now: int | None) -> None:
+    """Overdue depends on the moment of looking (decision 5); an upcoming invoice has no id (semantics 9)."""
+    if invoice.billing_reason == "upcoming":
+        del fields["id"]
     if now is not None and invoice.overdue(now):
         fields["overdue"] = True
 
@@ -40,7 +43,7 @@ def _add_item_periods(fields: Fields, subscription: Subscription, now: int | Non
 
 
 _DERIVATIONS: Mapping[type[msgspec.Struct], Derive] = {
-    Invoice: _add_overdue,
+    Invoice: _finish_invoice,
     Subscription: _add_item_periods,
 }
 
@@ -100,7 +103,7 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 def _converter(member: Member, encoders: Mapping[type[msgspec.Struct], ModelEncoder]) -> Convert:
     if member.wire_name != member.name:
-        return str
+        return etag_of
     shape = member.shape
     if shape.element is None:
         return _single_converter(shape, member, encoders)

@@ -59,12 +59,13 @@ def encode_event(account_id: str, event: Event) -> bytes:
     ]
     if event.customer:
         parts += (_CUSTOMER, sized(event.customer.encode()))
-    if obj.id:
-        parts += (_OBJECT_ID, sized(obj.id.encode()))
+    shown: Any = ENCODERS[struct].message(obj, event.created)
+    if shown.id:
+        parts += (_OBJECT_ID, sized(shown.id.encode()))
     if event.previous_attributes is not None:
         parts += (_PREVIOUS, sized(struct_bytes(struct, event.previous_attributes)))
     parts += (_CAUSE, _cause_bytes(event.cause))
-    parts += (_OBJECTS[struct], sized(ENCODERS[struct].message(obj, event.created).SerializeToString()))
+    parts += (_OBJECTS[struct], sized(shown.SerializeToString()))
     return b"".join(parts)
 
 
