@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -25,6 +26,18 @@ EXAMPLE = re.compile(
     r"\s*//\s+127\.0\.0\.1:50051 (?P<path>\S+)\n"
     r"\s*rpc (?P<name>\w+)\("
 )
+
+SERVER = Path(__file__).parents[2] / "server/billing_server"
+CODES = {
+    "invalid": "INVALID_ARGUMENT",
+    "Violation": "INVALID_ARGUMENT",
+    "WrongState": "FAILED_PRECONDITION",
+    "PaymentFailed": "FAILED_PRECONDITION",
+    "Conflict": "ABORTED",
+    "LimitReached": "RESOURCE_EXHAUSTED",
+    "AlreadyExists": "ALREADY_EXISTS",
+}
+"""Status codes of the domain's errors, by what raises them (see the tree in domain/errors.py)."""
 
 COMMENTED = re.compile(r"((?:^ *//.*\n)+) *rpc (\w+)\(", re.MULTILINE)
 
@@ -115,6 +128,26 @@ def test_comments_name_the_scope(proto: Path) -> None:
 
 def test_error_reasons_are_those_of_the_domain() -> None:
     assert set(REASONS) == errors.REASONS
+
+
+def raised_with() -> dict[str, set[str]]:
+    """The status codes of the errors that the server raises, by reason, as its source has them."""
+    found: dict[str, set[str]] = {}
+    for source in SERVER.rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.Call)):
+            code = CODES.get(call.func.id) if isinstance(call.func, ast.Name) else None
+            given = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+            for value in given:
+                if code is not None and isinstance(value, str) and value in REASONS:
+                    found.setdefault(value, set()).add(code)
+    return found
+
+
+def test_error_reasons_come_with_the_code_that_they_promise() -> None:
+    found = raised_with()
+    assert found
+    promised = {reason: REASONS[reason].grpc_code for reason in found}
+    assert {reason for reason, code in promised.items() if code not in found[reason]} == set()
 
 
 @pytest.mark.parametrize("reason", REASONS.values(), ids=lambda reason: reason.name)
