@@ -49,12 +49,12 @@ def billed_period(subscription: Subscription) -> cycle.Period | None:
     return msgspec.structs.replace(period, end=subscription.current_period_end)
 
 
-def credits(turn: Turn, subscription: Subscription, items: Iterable[SubscriptionItem], at: int) -> list[Adjustment]:
+def credits_for(turn: Turn, subscription: Subscription, items: Iterable[SubscriptionItem], at: int) -> list[Adjustment]:
     """The unused time of these items from `at` to the end of the period, given back."""
     return _adjust(turn, subscription, items, at, subscription.current_period_end, unused=True)
 
 
-def debits(turn: Turn, subscription: Subscription, items: Iterable[SubscriptionItem], at: int) -> list[Adjustment]:
+def debits_for(turn: Turn, subscription: Subscription, items: Iterable[SubscriptionItem], at: int) -> list[Adjustment]:
     """The remaining time of these items from `at` to the end of the period, asked for."""
     return _adjust(turn, subscription, items, at, subscription.current_period_end, unused=False)
 
@@ -70,7 +70,7 @@ def of_changed_items(
     after = {item.id: item for item in items}
     old = [item for item in subscription.items if _differs(item, after.get(item.id))]
     new = [item for item in items if _differs(item, before.get(item.id))]
-    return [*credits(turn, subscription, old, at), *debits(turn, subscription, new, at)]
+    return [*credits_for(turn, subscription, old, at), *debits_for(turn, subscription, new, at)]
 
 
 def of_moved_end(turn: Turn, subscription: Subscription, new_end: int) -> list[Adjustment]:
@@ -98,15 +98,11 @@ def _adjust(
     if period is None or end <= start:
         return []
     return [
-        _adjustment(turn, item, start, end, period.full, unused=unused)
-        for item in items
-        if item.quantity is not None
+        _adjustment(turn, item, start, end, period.full, unused=unused) for item in items if item.quantity is not None
     ]
 
 
-def _adjustment(
-    turn: Turn, item: SubscriptionItem, start: int, end: int, full: int, *, unused: bool
-) -> Adjustment:
+def _adjustment(turn: Turn, item: SubscriptionItem, start: int, end: int, full: int, *, unused: bool) -> Adjustment:
     price = turn.catalog.price(item.price)
     whole = exact_amount_for_quantity(price, item.quantity or 0)
     share = credit_for_unused if unused else debit_for_remaining
@@ -121,9 +117,7 @@ def _adjustment(
     )
 
 
-def as_pending_items(
-    turn: Turn, subscription: Subscription, adjustments: Iterable[Adjustment]
-) -> list[InvoiceItem]:
+def as_pending_items(turn: Turn, subscription: Subscription, adjustments: Iterable[Adjustment]) -> list[InvoiceItem]:
     """Put the adjustments into the book as pending invoice items of the subscription, and tell them."""
     created = []
     for adjustment in adjustments:

@@ -35,8 +35,16 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
     """
     turn = Turn(book, now=until, wall_now=wall_now, pages=pages, new_id=new_id, cause=TIMER)
     queue = [
-        *((moment, _INVOICE, id_) for id_, item in book.invoices.items() if (moment := invoice_module.wake_at(item)) is not None),
-        *((moment, _SUBSCRIPTION, id_) for id_, item in book.subscriptions.items() if (moment := subscription_module.wake_at(item)) is not None),
+        *(
+            (moment, _INVOICE, id_)
+            for id_, item in book.invoices.items()
+            if (moment := invoice_module.wake_at(item)) is not None
+        ),
+        *(
+            (moment, _SUBSCRIPTION, id_)
+            for id_, item in book.subscriptions.items()
+            if (moment := subscription_module.wake_at(item)) is not None
+        ),
     ]
     heapq.heapify(queue)
     wakes = 0

@@ -16,9 +16,7 @@ from billing_server.domain.subscription import PauseCollection, Subscription
 from billing_server.domain.turn import Turn
 
 _ALWAYS = frozenset({"metadata", "cancellation_comment", "cancellation_feedback"})
-_WHILE_INCOMPLETE = frozenset(
-    {"metadata", "description", "save_default_payment_method", "default_payment_method"}
-)
+_WHILE_INCOMPLETE = frozenset({"metadata", "description", "save_default_payment_method", "default_payment_method"})
 _WITH_PENDING_UPDATE = frozenset(
     {
         "items",
@@ -68,7 +66,9 @@ def refuse_unchangeable(subscription: Subscription, command: UpdateSubscription)
         )
     if command.trial_end_now and subscription.status != "trialing":
         raise WrongState(
-            "subscription_state_invalid", "only a trial can be ended; this subscription has none now", subject=subscription.id
+            "subscription_state_invalid",
+            "only a trial can be ended; this subscription has none now",
+            subject=subscription.id,
         )
     if command.payment_behavior == "pending_if_incomplete":
         _check_pending_update(given, subscription)
@@ -76,12 +76,20 @@ def refuse_unchangeable(subscription: Subscription, command: UpdateSubscription)
 
 def _check_pending_update(given: frozenset[str], subscription: Subscription) -> None:
     violations = [
-        Violation(name, "parameters_exclusive", "payment_behavior=pending_if_incomplete does not allow this; change it by a second update")
+        Violation(
+            name,
+            "parameters_exclusive",
+            "payment_behavior=pending_if_incomplete does not allow this; change it by a second update",
+        )
         for name in sorted(given - _NOT_A_CHANGE - _WITH_PENDING_UPDATE)
     ]
     if subscription.collection_method != "charge_automatically":
         violations.append(
-            Violation("payment_behavior", "subscription_collection_method", "pending updates need charge_automatically")
+            Violation(
+                "payment_behavior",
+                "subscription_collection_method",
+                "pending updates need charge_automatically",
+            )
         )
     if violations:
         raise InvalidArgument(*violations)
@@ -90,14 +98,10 @@ def _check_pending_update(given: frozenset[str], subscription: Subscription) -> 
 def _given(command: UpdateSubscription) -> frozenset[str]:
     """The names of the attributes that the command sets to anything but their defaults."""
     defaults = UpdateSubscription(id=command.id)
-    return frozenset(
-        name for name in command.__struct_fields__ if getattr(command, name) != getattr(defaults, name)
-    )
+    return frozenset(name for name in command.__struct_fields__ if getattr(command, name) != getattr(defaults, name))
 
 
-def _only(
-    given: frozenset[str], allowed: frozenset[str], reason: str, state: str, subscription: Subscription
-) -> None:
+def _only(given: frozenset[str], allowed: frozenset[str], reason: str, state: str, subscription: Subscription) -> None:
     refused = sorted(given - allowed)
     if refused:
         raise WrongState(
@@ -146,7 +150,9 @@ def _collection(subscription: Subscription, command: UpdateSubscription) -> dict
     if command.missing_payment_method is not UNSET:
         if method != "charge_automatically" and command.missing_payment_method != "create_invoice":
             raise invalid(
-                "missing_payment_method", "subscription_collection_method", "this needs collection_method=charge_automatically"
+                "missing_payment_method",
+                "subscription_collection_method",
+                "this needs collection_method=charge_automatically",
             )
         changes["missing_payment_method"] = command.missing_payment_method
     return changes
@@ -161,13 +167,15 @@ def _cancellation(turn: Turn, subscription: Subscription, command: UpdateSubscri
         details = msgspec.structs.replace(details, feedback=command.cancellation_feedback)
     cancel_at = subscription.cancel_at if command.cancel_at is UNSET else command.cancel_at
     at_end = (
-        subscription.cancel_at_period_end
-        if command.cancel_at_period_end is UNSET
-        else command.cancel_at_period_end
+        subscription.cancel_at_period_end if command.cancel_at_period_end is UNSET else command.cancel_at_period_end
     )
     if command.cancel_at is not UNSET and command.cancel_at is not None:
         if command.cancel_at <= turn.now:
-            raise invalid("cancel_at", "time_out_of_range", "cancel_at lies in the future; cancel now by CancelSubscription")
+            raise invalid(
+                "cancel_at",
+                "time_out_of_range",
+                "cancel_at lies in the future; cancel now by CancelSubscription",
+            )
         at_end = False
     if command.cancel_at_period_end is True:
         cancel_at = None

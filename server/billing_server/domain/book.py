@@ -95,7 +95,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def check_at(self) -> int | None:
         """The earliest real moment at which an unresolved charge or refund must be looked at."""
-        moments = [item.check_at for item in (*self.attempts.values(), *self.refunds.values())]
+        moments = [attempt.check_at for attempt in self.attempts.values()]
+        moments += [refund.check_at for refund in self.refunds.values()]
         return min((moment for moment in moments if moment is not None), default=None)
 
 

@@ -20,7 +20,9 @@ def cancel_subscription(turn: Turn, command: CancelSubscription) -> Subscription
     subscription = turn.subscription(command.id)
     if subscription.terminal:
         raise WrongState(
-            "subscription_terminal", f"the subscription is already {subscription.status}", subject=subscription.id
+            "subscription_terminal",
+            f"the subscription is already {subscription.status}",
+            subject=subscription.id,
         )
     details = CancellationDetails(
         comment=command.comment or subscription.cancellation_details.comment,
@@ -36,7 +38,7 @@ def cancel_subscription(turn: Turn, command: CancelSubscription) -> Subscription
 def _cancel(turn: Turn, subscription: Subscription, command: CancelSubscription) -> Subscription:
     given_back = []
     if command.prorate:
-        given_back = adjustments.credits(turn, subscription, subscription.items, turn.now)
+        given_back = adjustments.credits_for(turn, subscription, subscription.items, turn.now)
     prorations = [
         item
         for item in turn.invoice_items.values()

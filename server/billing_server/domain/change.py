@@ -9,10 +9,11 @@ from msgspec import UNSET
 
 from billing_server.domain import adjustments, calendar, cycle, pending_update
 from billing_server.domain.adjustments import Adjustment
+from billing_server.domain.attributes import plain_changes, refuse_unchangeable
 from billing_server.domain.collection import collect
 from billing_server.domain.commands import UpdateSubscription
+from billing_server.domain.errors import invalid
 from billing_server.domain.etag import check_etag
-from billing_server.domain.errors import WrongState, invalid
 from billing_server.domain.invoice import Invoice, InvoiceItem, InvoiceLine
 from billing_server.domain.invoicing import (
     added_lines,
@@ -26,7 +27,6 @@ from billing_server.domain.invoicing import (
 )
 from billing_server.domain.items import changed_items, is_free, recurring
 from billing_server.domain.pause import handle_born_paused
-from billing_server.domain.attributes import plain_changes, refuse_unchangeable
 from billing_server.domain.signup import await_confirmation, check_trial_end
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, PendingUpdate, Subscription
 from billing_server.domain.turn import Turn
@@ -53,7 +53,7 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     plain = plain_changes(turn, subscription, command)
     change = _plan(turn, subscription, command, plain)
     if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
-        return _wait_for_payment(turn, subscription, change, command)
+        return _wait_for_payment(turn, subscription, change)
     return _apply(turn, subscription, change, command)
 
 
@@ -77,7 +77,9 @@ def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: 
     price = turn.catalog.price(items[0].price)
     if price.currency != before.currency:
         raise invalid(
-            "items", "currency_mismatch", f"this subscription is billed in {before.currency}; create another for {price.currency}"
+            "items",
+            "currency_mismatch",
+            f"this subscription is billed in {before.currency}; create another for {price.currency}",
         )
     cycle_of = recurring(price)
     after = msgspec.structs.replace(
@@ -106,13 +108,9 @@ def _resets_cycle(turn: Turn, before: Subscription, after: Subscription, command
     return is_free(turn, before.items) and not is_free(turn, after.items)
 
 
-def _plan_reset(
-    turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int
-) -> Change:
+def _plan_reset(turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int) -> Change:
     """A whole new period from now, charged at once; what is unused of the old one is given back."""
-    given_back = (
-        [] if command.proration_behavior == "none" else adjustments.credits(turn, before, before.items, at)
-    )
+    given_back = [] if command.proration_behavior == "none" else adjustments.credits_for(turn, before, before.items, at)
     after = msgspec.structs.replace(
         after,
         status="active" if before.status == "trialing" else before.status,
@@ -133,16 +131,14 @@ def _plan_reset(
     return Change(after=after, adjustments=given_back, lines=lines)
 
 
-def _plan_trial(
-    turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int
-) -> Change:
+def _plan_trial(turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int) -> Change:
     """A trial moves the anchor to its end (semantics 4, Trial updates)."""
     end = int(command.trial_end)  # type: ignore[arg-type]  # the caller has checked that it is set
     check_trial_end(turn, end)
     fresh = before.status != "trialing"
     given_back: list[Adjustment] = []
     if fresh and command.proration_behavior != "none":
-        given_back = adjustments.credits(turn, before, before.items, at)
+        given_back = adjustments.credits_for(turn, before, before.items, at)
     restarts = before.trial_start is None or (fresh and before.billing_mode == "flexible")
     after = msgspec.structs.replace(
         after,
@@ -302,14 +298,15 @@ def _owes(turn: Turn, change: Change) -> bool:
     return settled_amounts(total, turn.customer.balance, change.after.currency)[0] > 0
 
 
-def _wait_for_payment(
-    turn: Turn, before: Subscription, change: Change, command: UpdateSubscription
-) -> Subscription:
+def _wait_for_payment(turn: Turn, before: Subscription, change: Change) -> Subscription:
     """Invoice the change, and let it take effect when that is paid (semantics 2.4)."""
     invoice_id = turn.new_id("in")
     after = change.after
     moments = (turn.now + INCOMPLETE_LIFETIME_SECONDS, before.trial_end, before.current_period_end)
-    moved = after.current_period_end != before.current_period_end or after.current_period_start != before.current_period_start
+    moved = (
+        after.current_period_end != before.current_period_end
+        or after.current_period_start != before.current_period_start
+    )
     pending = PendingUpdate(
         expires_at=min(moment for moment in moments if moment is not None and moment > turn.now),
         invoice=invoice_id,

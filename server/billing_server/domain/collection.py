@@ -155,20 +155,20 @@ def collect(turn: Turn, invoice: Invoice, kind: AttemptKind = "initial", *, off_
 # --- settling
 
 
-def settle(turn: Turn, attempt: PaymentAttempt, outcome: ChargeOutcome, asked_at: int) -> None:
+def settle(turn: Turn, attempt: PaymentAttempt, outcome: ChargeOutcome) -> None:
     """Take the gateway's answer, once: an attempt that is resolved already stays as it is."""
     if attempt.state not in UNRESOLVED:
         return
     if outcome.state == "unknown":
-        _ask_later(turn, attempt, asked_at)
-    elif outcome.state == "not_found" and asked_at - attempt.created_real < GATEWAY_KEY_LIFETIME_SECONDS:
-        _charge_again(turn, attempt, asked_at)
+        _ask_later(turn, attempt)
+    elif outcome.state == "not_found" and turn.wall_now - attempt.created_real < GATEWAY_KEY_LIFETIME_SECONDS:
+        _charge_again(turn, attempt)
     else:
         _resolve(turn, attempt, outcome)
 
 
-def _ask_later(turn: Turn, attempt: PaymentAttempt, asked_at: int) -> None:
-    turn.alter(attempt, state="unknown", **next_check(attempt.checks, asked_at))
+def _ask_later(turn: Turn, attempt: PaymentAttempt) -> None:
+    turn.alter(attempt, state="unknown", **next_check(attempt.checks, turn.wall_now))
 
 
 def next_check(checks: int, asked_at: int) -> dict[str, Any]:
@@ -181,16 +181,18 @@ def next_check(checks: int, asked_at: int) -> dict[str, Any]:
     }
 
 
-def _charge_again(turn: Turn, attempt: PaymentAttempt, asked_at: int) -> None:
+def _charge_again(turn: Turn, attempt: PaymentAttempt) -> None:
     """The gateway never saw the key: the same attempt, with the same key, is still to be made."""
-    turn.charges.append(turn.alter(attempt, state="started", check_at=asked_at + CHARGE_LEASE_SECONDS))
+    turn.charges.append(turn.alter(attempt, state="started", check_at=turn.wall_now + CHARGE_LEASE_SECONDS))
 
 
 def _resolve(turn: Turn, attempt: PaymentAttempt, outcome: ChargeOutcome) -> None:
     error = outcome.error
     if outcome.state == "not_found":
         error = PaymentError(
-            type="api_error", code="processing_error", message="the payment gateway has no record of this charge"
+            type="api_error",
+            code="processing_error",
+            message="the payment gateway has no record of this charge",
         )
     succeeded = outcome.state == "succeeded"
     needs_action = outcome.state == "requires_action"
@@ -288,7 +290,7 @@ def failed(
 ) -> Invoice:
     """An attempt did not bring the money: count it, tell it, plan the next or take the final action."""
     first_failure = invoice.first_failure_at or (attempt.due_at if attempt.kind != "manual" else None)
-    retried = attempt.kind != "manual" and _retried(turn, invoice)
+    retried = attempt.kind != "manual" and _retried(invoice)
     retries_done = invoice.retries_done + (1 if attempt.kind == "retry" else 0)
     following = invoice.next_payment_attempt
     if retried:
@@ -353,7 +355,7 @@ def end_invoice(turn: Turn, invoice: Invoice, action: str) -> None:
         void(turn, invoice)
 
 
-def _retried(turn: Turn, invoice: Invoice) -> bool:
+def _retried(invoice: Invoice) -> bool:
     """Whether failures of this invoice lead to retries (semantics 6): not while auto_advance is off."""
     return invoice.auto_advance and invoice.collection_method == "charge_automatically" and invoice.status == "open"
 

@@ -419,14 +419,13 @@ class ChargeOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettleAttempt(Command, frozen=True, kw_only=True):
-    """The outcome of a charge comes back. `asked_at` is the real time of the answer."""
+    """The outcome of a charge comes back."""
 
     customer: str
     invoice: str
     subscription: str | None
     attempt: str
     outcome: ChargeOutcome
-    asked_at: int
 
 
 class RefundOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -438,10 +437,9 @@ class RefundOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettleRefund(Command, frozen=True, kw_only=True):
-    """The outcome of a refund comes back. `asked_at` is the real time of the answer."""
+    """The outcome of a refund comes back."""
 
     customer: str
     invoice: str
     refund: str
     outcome: RefundOutcome
-    asked_at: int

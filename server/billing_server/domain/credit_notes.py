@@ -32,7 +32,9 @@ def create_credit_note(turn: Turn, command: CreateCreditNote) -> CreditNote:
             subject=invoice.id,
         )
     refuse_unresolved(turn, invoice)
-    return _after_payment(turn, invoice, command) if invoice.status == "paid" else _before_payment(turn, invoice, command)
+    return (
+        _after_payment(turn, invoice, command) if invoice.status == "paid" else _before_payment(turn, invoice, command)
+    )
 
 
 def _number(turn: Turn, invoice: Invoice) -> str:
@@ -44,11 +46,15 @@ def _number(turn: Turn, invoice: Invoice) -> str:
 def _before_payment(turn: Turn, invoice: Invoice, command: CreateCreditNote) -> CreditNote:
     if command.refund_amount or command.credit_amount or command.out_of_band_amount:
         raise invalid(
-            "refund_amount", "parameters_exclusive", "nothing was paid yet; give only the amount, which lowers what is due"
+            "refund_amount",
+            "parameters_exclusive",
+            "nothing was paid yet; give only the amount, which lowers what is due",
         )
     if command.amount > invoice.amount_remaining:
         raise invalid(
-            "amount", "credit_note_exceeds_invoice", f"at most what remains can be credited, {invoice.amount_remaining}"
+            "amount",
+            "credit_note_exceeds_invoice",
+            f"at most what remains can be credited, {invoice.amount_remaining}",
         )
     note = _put(turn, invoice, command, type="pre_payment", pre_payment_amount=command.amount)
     _lower(turn, invoice, command.amount)
@@ -84,7 +90,11 @@ def _after_payment(turn: Turn, invoice: Invoice, command: CreateCreditNote) -> C
         )
     creditable = invoice.total - invoice.pre_payment_credit_notes_amount - invoice.post_payment_credit_notes_amount
     if command.amount > creditable:
-        raise invalid("amount", "credit_note_exceeds_invoice", f"at most {creditable} of this invoice can still be credited")
+        raise invalid(
+            "amount",
+            "credit_note_exceeds_invoice",
+            f"at most {creditable} of this invoice can still be credited",
+        )
     note = _put(
         turn,
         invoice,
@@ -107,7 +117,12 @@ def _after_payment(turn: Turn, invoice: Invoice, command: CreateCreditNote) -> C
         note = turn.put(msgspec.structs.replace(note, customer_balance_transaction=transaction.id))
     if command.refund_amount:
         refund = start_refund(
-            turn, invoice, command.refund_amount, "requested_by_customer", credit_note=note.id, field="refund_amount"
+            turn,
+            invoice,
+            command.refund_amount,
+            "requested_by_customer",
+            credit_note=note.id,
+            field="refund_amount",
         )
         note = turn.put(msgspec.structs.replace(note, refund=refund.id))
     turn.updated(
@@ -225,17 +240,15 @@ def start_refund(
     return refund
 
 
-def settle_refund(turn: Turn, refund: Refund, outcome: RefundOutcome, asked_at: int) -> None:
+def settle_refund(turn: Turn, refund: Refund, outcome: RefundOutcome) -> None:
     """Take the gateway's answer to a refund, once; without an answer it is asked again later."""
     if refund.status not in ("pending", "unknown"):
         return
     if outcome.state == "unknown":
-        turn.alter(refund, status="unknown", **next_check(refund.checks, asked_at))
+        turn.alter(refund, status="unknown", **next_check(refund.checks, turn.wall_now))
         return
-    if outcome.state == "not_found" and asked_at - refund.created_real < GATEWAY_KEY_LIFETIME_SECONDS:
-        turn.refunds_started.append(
-            turn.alter(refund, status="pending", check_at=asked_at + CHARGE_LEASE_SECONDS)
-        )
+    if outcome.state == "not_found" and turn.wall_now - refund.created_real < GATEWAY_KEY_LIFETIME_SECONDS:
+        turn.refunds_started.append(turn.alter(refund, status="pending", check_at=turn.wall_now + CHARGE_LEASE_SECONDS))
         return
     succeeded = outcome.state == "succeeded"
     refund = turn.alter(

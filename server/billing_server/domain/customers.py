@@ -78,9 +78,7 @@ def update_customer(turn: Turn, command: UpdateCustomer) -> Customer:
     customer = turn.customer
     refuse_deleted(customer)
     check_etag(command.etag, customer.version)
-    changes: dict[str, Any] = {
-        name: getattr(command, name) for name in _PLAIN if getattr(command, name) is not UNSET
-    }
+    changes: dict[str, Any] = {name: getattr(command, name) for name in _PLAIN if getattr(command, name) is not UNSET}
     if command.default_payment_method is not UNSET:
         if command.default_payment_method is not None:
             chargeable_method(turn, command.default_payment_method, "default_payment_method")
@@ -157,11 +155,7 @@ def update_payment_method(turn: Turn, command: UpdatePaymentMethod) -> PaymentMe
         for name in ("billing_name", "billing_email")
         if getattr(command, name) is not UNSET
     }
-    expiry = {
-        name: getattr(command, name)
-        for name in ("exp_month", "exp_year")
-        if getattr(command, name) is not UNSET
-    }
+    expiry = {name: getattr(command, name) for name in ("exp_month", "exp_year") if getattr(command, name) is not UNSET}
     if expiry:
         if method.card is None:
             raise invalid("exp_month", "payment_method_unsuitable", "only cards expire; this is not a card")

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from billing_server.domain import commands as c
 from billing_server.domain import (
     cancellation,
     change,
@@ -20,6 +19,7 @@ from billing_server.domain import (
     settlement,
     signup,
 )
+from billing_server.domain import commands as c
 from billing_server.domain.book import Book, Decision, Reach, Target
 from billing_server.domain.customer import Customer
 from billing_server.domain.errors import LimitReached, PaymentFailed
@@ -199,9 +199,7 @@ def _propose(book: Book, command: c.Command, decision: Decision) -> Decision:
         )
     if not decision.charges:
         return decision
-    attempt: PaymentAttempt = msgspec.structs.replace(
-        decision.charges[0], proposal=settlement.encode_proposal(command)
-    )
+    attempt: PaymentAttempt = msgspec.structs.replace(decision.charges[0], proposal=settlement.encode_proposal(command))
     return Decision(
         book=msgspec.structs.replace(book, attempts={**book.attempts, attempt.id: attempt}),
         charges=(attempt,),

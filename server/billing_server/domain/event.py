@@ -88,9 +88,7 @@ def previous_attributes(old: msgspec.Struct, new: msgspec.Struct) -> dict[str, A
         if isinstance(before, msgspec.Struct) and type(before) is type(after):
             changed[name] = previous_attributes(before, after)
         elif isinstance(before, dict) and isinstance(after, dict):
-            changed[name] = {
-                key: before.get(key) for key in (*before, *after) if before.get(key) != after.get(key)
-            }
+            changed[name] = {key: before.get(key) for key in (*before, *after) if before.get(key) != after.get(key)}
         else:
             changed[name] = before
     return changed

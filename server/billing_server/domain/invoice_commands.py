@@ -170,7 +170,10 @@ def _auto_advance(turn: Turn, invoice: Invoice, wanted: bool) -> dict[str, Any]:
             "next_payment_attempt": soon if automatic else None,
             "collection_paused": False,
         }
-    return {"auto_advance": True, "next_payment_attempt": _next_attempt(turn, invoice, soon) if automatic else None}
+    return {
+        "auto_advance": True,
+        "next_payment_attempt": _next_attempt(turn, invoice, soon) if automatic else None,
+    }
 
 
 def _next_attempt(turn: Turn, invoice: Invoice, soon: int) -> int | None:
@@ -204,7 +207,9 @@ def finalize_invoice(turn: Turn, command: FinalizeInvoice) -> Invoice:
     """Finalize a draft by hand; with auto_advance it is then charged or sent at once."""
     invoice = turn.invoice(command.id)
     if invoice.status != "draft":
-        raise WrongState("invoice_state_invalid", f"only drafts are finalized; it is {invoice.status}", subject=invoice.id)
+        raise WrongState(
+            "invoice_state_invalid", f"only drafts are finalized; it is {invoice.status}", subject=invoice.id
+        )
     if command.auto_advance is not None and command.auto_advance != invoice.auto_advance:
         invoice = turn.alter(invoice, auto_advance=command.auto_advance)
     return advance_draft(turn, invoice)
@@ -254,7 +259,9 @@ def send_invoice(turn: Turn, command: SendInvoice) -> Invoice:
     invoice = turn.invoice(command.id)
     if invoice.collection_method != "send_invoice":
         raise WrongState(
-            "invoice_state_invalid", "only invoices with collection_method=send_invoice are sent", subject=invoice.id
+            "invoice_state_invalid",
+            "only invoices with collection_method=send_invoice are sent",
+            subject=invoice.id,
         )
     if invoice.status == "draft":
         invoice = finalize(turn, invoice)
@@ -262,7 +269,11 @@ def send_invoice(turn: Turn, command: SendInvoice) -> Invoice:
             standing.invoice_paid(turn, invoice)
             return invoice
     if invoice.status != "open":
-        raise WrongState("invoice_state_invalid", f"only open invoices are sent; it is {invoice.status}", subject=invoice.id)
+        raise WrongState(
+            "invoice_state_invalid",
+            f"only open invoices are sent; it is {invoice.status}",
+            subject=invoice.id,
+        )
     turn.emit("invoice.sent", invoice)
     return invoice
 
@@ -313,9 +324,7 @@ def _wake_draft(turn: Turn, invoice: Invoice) -> None:
     if invoice.lines:
         advance_draft(turn, invoice)
     else:
-        invoice = turn.alter(
-            invoice, auto_advance=False, automatically_finalizes_at=None, next_payment_attempt=None
-        )
+        invoice = turn.alter(invoice, auto_advance=False, automatically_finalizes_at=None, next_payment_attempt=None)
         turn.emit("invoice.finalization_failed", invoice)
 
 

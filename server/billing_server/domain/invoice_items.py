@@ -89,7 +89,12 @@ def _priced(turn: Turn, command: CreateInvoiceItem) -> tuple[int, int | None, st
     if currency is None:
         raise invalid("currency", "parameter_missing", "the customer has no currency yet; name one")
     if command.unit_amount is not None:
-        return check_amount(command.unit_amount * command.quantity, "quantity"), command.unit_amount, currency, "Item"
+        return (
+            check_amount(command.unit_amount * command.quantity, "quantity"),
+            command.unit_amount,
+            currency,
+            "Item",
+        )
     if command.amount is None:
         raise invalid("amount", "parameter_missing", "give a price, a unit_amount or an amount")
     return command.amount, None, currency, "Item"
@@ -109,7 +114,9 @@ def _editable(turn: Turn, item: InvoiceItem) -> Invoice | None:
     invoice = turn.invoices.get(item.invoice)
     if invoice is None or invoice.status != "draft":
         raise WrongState(
-            "invoice_item_not_editable", "the item stands on a finalized invoice; issue a credit note instead", subject=item.id
+            "invoice_item_not_editable",
+            "the item stands on a finalized invoice; issue a credit note instead",
+            subject=item.id,
         )
     return invoice
 
@@ -126,7 +133,9 @@ def update_invoice_item(turn: Turn, command: UpdateInvoiceItem) -> InvoiceItem:
             changes[name] = value
     if item.proration and changes:
         raise WrongState(
-            "invoice_item_not_editable", "the amounts of a proration follow from its subscription; delete it instead", subject=item.id
+            "invoice_item_not_editable",
+            "the amounts of a proration follow from its subscription; delete it instead",
+            subject=item.id,
         )
     if "unit_amount" in changes or ("quantity" in changes and "amount" not in changes):
         changes |= _repriced(turn, item, changes)
@@ -138,9 +147,7 @@ def update_invoice_item(turn: Turn, command: UpdateInvoiceItem) -> InvoiceItem:
         changes["metadata"] = merged_metadata(item.metadata, command.metadata)
     item = turn.alter(item, **changes) if changes else item
     if invoice is not None:
-        lines = tuple(
-            line_of(turn, item) if line.invoice_item == item.id else line for line in invoice.lines
-        )
+        lines = tuple(line_of(turn, item) if line.invoice_item == item.id else line for line in invoice.lines)
         turn.updated(with_lines(turn, invoice, lines))
     return item
 

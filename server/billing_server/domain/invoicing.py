@@ -24,7 +24,12 @@ from billing_server.domain.money import INT64_MAX, format_amount, minimum_charge
 from billing_server.domain.payment import PaymentIntent
 from billing_server.domain.pricing import amount_for_quantity
 from billing_server.domain.proration import prorate
-from billing_server.domain.subscription import AddedInvoiceItem, CollectionMethod, Subscription, SubscriptionItem
+from billing_server.domain.subscription import (
+    AddedInvoiceItem,
+    CollectionMethod,
+    Subscription,
+    SubscriptionItem,
+)
 from billing_server.domain.turn import Turn
 
 TRIAL_OVER = "* TRIAL OVER"
@@ -47,19 +52,25 @@ def check_amount(amount: int, field: str) -> int:
     """The amount, or an error when it does not fit into 64 bits."""
     if abs(amount) > INT64_MAX:
         raise InvalidArgument(
-            Violation(field, "amount_too_large", "the amount would not fit into 64 bits; use a smaller quantity or price")
+            Violation(
+                field,
+                "amount_too_large",
+                "the amount would not fit into 64 bits; use a smaller quantity or price",
+            )
         )
     return amount
 
 
 def describe_item(turn: Turn, price: Price, quantity: int | None) -> str:
-    """A line's text: "2 × Gold (at 10.00 USD / month)"."""
+    """A line's text: "2 x Gold (at 10.00 USD / month)"."""
     name = turn.catalog.products[price.product].name
-    counted = name if quantity is None else f"{quantity} × {name}"
+    counted = name if quantity is None else f"{quantity} x {name}"
     if price.billing_scheme == "tiered" or price.unit_amount is None:
         return counted
-    rate = format_amount(int(price.unit_amount), price.currency) if price.unit_amount == int(price.unit_amount) else (
-        f"{price.unit_amount} minor units {price.currency.upper()}"
+    rate = (
+        format_amount(int(price.unit_amount), price.currency)
+        if price.unit_amount == int(price.unit_amount)
+        else (f"{price.unit_amount} minor units {price.currency.upper()}")
     )
     if price.recurring is None:
         return f"{counted} (at {rate})"
@@ -167,7 +178,9 @@ def check_one_time(price: Price, currency: str, field: str) -> None:
             Violation(field, "price_type_invalid", "this needs a one_time price; recurring prices belong into items")
         )
     if not price.active:
-        raise WrongState("price_inactive", f"the price '{price.id}' is not active; activate it or use another", field=field)
+        raise WrongState(
+            "price_inactive", f"the price '{price.id}' is not active; activate it or use another", field=field
+        )
     if price.currency != currency:
         raise InvalidArgument(
             Violation(field, "currency_mismatch", f"the price is in {price.currency}, but {currency} is needed")
@@ -277,9 +290,7 @@ def with_lines(turn: Turn, invoice: Invoice, lines: tuple[InvoiceLine, ...]) -> 
     """The draft with other lines and the sums that follow from them."""
     total = check_amount(sum(line.amount for line in lines), "amount")
     due = max(total, 0)
-    return turn.alter(
-        invoice, lines=lines, subtotal=total, total=total, amount_due=due, amount_remaining=due
-    )
+    return turn.alter(invoice, lines=lines, subtotal=total, total=total, amount_due=due, amount_remaining=due)
 
 
 # --- finalization
@@ -301,14 +312,16 @@ def finalize(turn: Turn, invoice: Invoice, *, quiet: bool = False) -> Invoice:
     """
     if not invoice.lines:
         raise WrongState(
-            "invoice_no_lines", "an invoice without lines cannot be finalized; add invoice items first", subject=invoice.id
+            "invoice_no_lines",
+            "an invoice without lines cannot be finalized; add invoice items first",
+            subject=invoice.id,
         )
     customer = turn.customer
     starting = customer.balance
     amount_due, ending = settled_amounts(invoice.total, starting, invoice.currency)
     turn.note(customer, next_invoice_sequence=customer.next_invoice_sequence + 1)
     if ending != starting:
-        too_small = 0 < invoice.total + starting and amount_due == 0
+        too_small = invoice.total + starting > 0 and amount_due == 0
         change_balance(
             turn,
             ending - starting,
@@ -398,9 +411,7 @@ def void(turn: Turn, invoice: Invoice, *, tell_update: bool = False) -> Invoice:
         turn.updated(invoice)
     turn.emit("invoice.voided", invoice)
     if applied:
-        change_balance(
-            turn, -applied, "unapplied_from_invoice", currency=invoice.currency, invoice=invoice.id
-        )
+        change_balance(turn, -applied, "unapplied_from_invoice", currency=invoice.currency, invoice=invoice.id)
     return cancel_intent(turn, invoice, "void_invoice")
 
 
@@ -409,9 +420,7 @@ def cancel_intent(turn: Turn, invoice: Invoice, reason: str) -> Invoice:
     intent = invoice.payment_intent
     if intent is None or intent.status in ("succeeded", "canceled"):
         return invoice
-    intent = msgspec.structs.replace(
-        intent, status="canceled", cancellation_reason=reason, canceled_at=turn.now
-    )
+    intent = msgspec.structs.replace(intent, status="canceled", cancellation_reason=reason, canceled_at=turn.now)
     invoice = turn.note(invoice, payment_intent=intent)
     turn.emit("payment_intent.canceled", intent)
     return invoice
@@ -438,9 +447,7 @@ def stop_collection(turn: Turn, invoices: Iterable[Invoice]) -> None:
     for invoice in invoices:
         if invoice.status in ("draft", "open") and invoice.auto_advance:
             turn.updated(
-                turn.alter(
-                    invoice, auto_advance=False, next_payment_attempt=None, automatically_finalizes_at=None
-                )
+                turn.alter(invoice, auto_advance=False, next_payment_attempt=None, automatically_finalizes_at=None)
             )
 
 

@@ -10,9 +10,9 @@ from msgspec import UNSET
 from billing_server.domain.catalog import Price, Recurring
 from billing_server.domain.commands import ItemChange, ItemParams
 from billing_server.domain.errors import InvalidArgument, ResourceMissing, Violation, WrongState, invalid
+from billing_server.domain.metadata import merged_metadata
 from billing_server.domain.subscription import SubscriptionItem
 from billing_server.domain.turn import Turn
-from billing_server.domain.metadata import merged_metadata
 
 ITEMS_MAX = 20
 """Items per subscription (semantics 1)."""
@@ -80,9 +80,7 @@ def _changed(turn: Turn, item: SubscriptionItem, change: ItemChange, field: str)
     """A new price without a quantity resets the quantity to 1 (semantics 5)."""
     price_changes = change.price is not None and change.price != item.price
     price = (
-        _recurring_price(turn, str(change.price), f"{field}.price")
-        if price_changes
-        else turn.catalog.price(item.price)
+        _recurring_price(turn, str(change.price), f"{field}.price") if price_changes else turn.catalog.price(item.price)
     )
     quantity = item.quantity
     if price_changes or change.quantity is not None:
@@ -157,7 +155,9 @@ def _recurring_price(turn: Turn, price_id: str, field: str) -> Price:
     price = turn.catalog.price(price_id, field)
     if price.recurring is None:
         raise invalid(
-            field, "price_type_invalid", "an item needs a recurring price; bill one_time prices by add_invoice_items"
+            field,
+            "price_type_invalid",
+            "an item needs a recurring price; bill one_time prices by add_invoice_items",
         )
     if not price.active:
         raise WrongState(

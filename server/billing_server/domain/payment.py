@@ -58,10 +58,11 @@ class PaymentIntent(msgspec.Struct, frozen=True, kw_only=True):
 class PaymentAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """One try to collect an invoice (promises 1 to 3). Unique per (invoice, number).
 
-    `due_at` is the engine's or test clock's time of the attempt; `created_real` and `check_at` are real time: its beginning, and the end of the
-    lease while `started`, the next question to the gateway while `unknown`. `authenticated` tells that the
-    customer has passed the check that the gateway asked for. `proposal` holds the serialized command that
-    is carried out only if the charge succeeds (`error_if_incomplete`).
+    `due_at` is the engine's or test clock's time of the attempt. `created_real` and `check_at` are real time:
+    its beginning, and the end of the lease while `started`, or the next question to the gateway while
+    `unknown`. `authenticated` tells that the customer has passed the check that the gateway asked for.
+    `proposal` holds the serialized command that is carried out only if the charge succeeds
+    (`error_if_incomplete`).
     """
 
     id: str

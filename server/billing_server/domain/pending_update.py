@@ -6,7 +6,6 @@ from billing_server.domain.invoicing import void
 from billing_server.domain.subscription import PendingUpdate, Subscription
 from billing_server.domain.turn import Turn
 
-
 _APPLIED = (
     "billing_cycle_anchor",
     "trial_end",

@@ -7,7 +7,13 @@ import msgspec
 from billing_server.domain import cycle
 from billing_server.domain.errors import WrongState
 from billing_server.domain.invoice import Invoice
-from billing_server.domain.invoicing import metered_lines, period_lines, line_of, pending_items, settled_amounts
+from billing_server.domain.invoicing import (
+    line_of,
+    metered_lines,
+    pending_items,
+    period_lines,
+    settled_amounts,
+)
 from billing_server.domain.subscription import BILLED, Subscription
 from billing_server.domain.turn import Turn
 
@@ -23,7 +29,10 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
         )
     period = cycle.period_from(subscription, subscription.current_period_end)
     lines = [
-        *(line_of(turn, item) for item in pending_items(turn, subscription=subscription.id, currency=subscription.currency)),
+        *(
+            line_of(turn, item)
+            for item in pending_items(turn, subscription=subscription.id, currency=subscription.currency)
+        ),
         *period_lines(turn, subscription, period.start, period.end, full=period.full),
         *metered_lines(turn, subscription, subscription.current_period_start, period.start),
     ]

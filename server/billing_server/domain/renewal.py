@@ -46,9 +46,7 @@ def _wake_cycle(turn: Turn, subscription: Subscription) -> None:
     if subscription.current_period_end <= turn.now:
         _end_period(turn, subscription)
     elif _due(subscription.trial_will_end_at, turn.now):
-        turn.emit(
-            "customer.subscription.trial_will_end", turn.note(subscription, trial_will_end_at=None)
-        )
+        turn.emit("customer.subscription.trial_will_end", turn.note(subscription, trial_will_end_at=None))
     elif _due(subscription.upcoming_at, turn.now):
         _announce_renewal(turn, subscription)
     else:
@@ -112,7 +110,12 @@ def renew(turn: Turn, subscription: Subscription, *, trial_over: bool = False) -
     subscription = _moved(turn, subscription, period, invoice_id, counts=not paused)
     turn.updated(subscription)
     invoice = draft_for_period(
-        turn, subscription, lines, (previous_start, period.start), invoice_id=invoice_id, trial_over=trial_over
+        turn,
+        subscription,
+        lines,
+        (previous_start, period.start),
+        invoice_id=invoice_id,
+        trial_over=trial_over,
     )
     if paused:
         handle_born_paused(turn, subscription, invoice)
@@ -130,7 +133,12 @@ def renewal_lines(
 
 
 def _moved(
-    turn: Turn, subscription: Subscription, period: cycle.Period, invoice_id: str | None, *, counts: bool = True
+    turn: Turn,
+    subscription: Subscription,
+    period: cycle.Period,
+    invoice_id: str | None,
+    *,
+    counts: bool = True,
 ) -> Subscription:
     """The subscription in its next period, with that period's notice planned."""
     subscription = msgspec.structs.replace(

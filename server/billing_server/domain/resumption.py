@@ -23,9 +23,7 @@ from billing_server.domain.turn import Turn
 def activate(turn: Turn, subscription: Subscription) -> Subscription:
     """The resumption invoice is paid or given up: the subscription is active and says so."""
     subscription = turn.alter(subscription, status="active", resumption_invoice=None, expires_at=None)
-    subscription = turn.note(
-        subscription, upcoming_at=cycle.upcoming_at(subscription, turn.settings, turn.now)
-    )
+    subscription = turn.note(subscription, upcoming_at=cycle.upcoming_at(subscription, turn.settings, turn.now))
     turn.updated(subscription)
     turn.emit("customer.subscription.resumed", subscription)
     return subscription
@@ -55,7 +53,9 @@ def _resumable(turn: Turn, command: ResumeSubscription) -> Subscription:
         )
     if subscription.collection_method != "charge_automatically":
         raise WrongState(
-            "subscription_collection_method", "only charge_automatically can be resumed", subject=subscription.id
+            "subscription_collection_method",
+            "only charge_automatically can be resumed",
+            subject=subscription.id,
         )
     if command.proration_date is not None and command.proration_date > turn.now:
         raise invalid("proration_date", "time_out_of_range", "it does not lie in the future")
@@ -83,7 +83,7 @@ def _unchanged(turn: Turn, subscription: Subscription, command: ResumeSubscripti
     moved = _in_period(turn, subscription, start, end)
     if command.proration_behavior == "none":
         return activate(turn, moved)
-    asked = adjustments.debits(
+    asked = adjustments.debits_for(
         turn, msgspec.structs.replace(moved, status="active", free_stub=False), moved.items, max(at, start)
     )
     if command.proration_behavior == "always_invoice":

@@ -37,7 +37,7 @@ def settle_attempt(turn: Turn, command: SettleAttempt) -> msgspec.Struct | None:
         return attempt
     if attempt.proposal is not None and command.outcome.state == "succeeded":
         return _carry_out(turn, attempt, command)
-    collection.settle(turn, attempt, command.outcome, command.asked_at)
+    collection.settle(turn, attempt, command.outcome)
     return turn.attempts[attempt.id]
 
 
@@ -45,7 +45,7 @@ def settle_refund(turn: Turn, command: SettleRefund) -> Refund | None:
     """Take the outcome of a refund."""
     refund = turn.refunds.get(command.refund)
     if refund is not None:
-        credit_notes.settle_refund(turn, refund, command.outcome, command.asked_at)
+        credit_notes.settle_refund(turn, refund, command.outcome)
         refund = turn.refunds[refund.id]
     return refund
 
@@ -80,7 +80,7 @@ def _carry_out(turn: Turn, attempt: PaymentAttempt, command: SettleAttempt) -> m
             proposal=None,
         )
     )
-    collection.settle(turn, attempt, command.outcome, command.asked_at)
+    collection.settle(turn, attempt, command.outcome)
     return turn.subscriptions[subscription.id]
 
 

@@ -184,7 +184,9 @@ def _start_date(turn: Turn, command: CreateSubscription) -> int:
 
 def _cancel_at(turn: Turn, command: CreateSubscription) -> int | None:
     if command.cancel_at is not None and command.cancel_at <= turn.now:
-        raise invalid("cancel_at", "time_out_of_range", "cancel_at lies in the future; cancel now by CancelSubscription")
+        raise invalid(
+            "cancel_at", "time_out_of_range", "cancel_at lies in the future; cancel now by CancelSubscription"
+        )
     return command.cancel_at
 
 
@@ -200,7 +202,9 @@ def fix_currency(turn: Turn, currency: str, field: str) -> None:
         turn.alter(turn.customer, currency=currency)
     elif known != currency:
         raise invalid(
-            field, "currency_mismatch", f"this customer is billed in {known}; create another customer for {currency}"
+            field,
+            "currency_mismatch",
+            f"this customer is billed in {known}; create another customer for {currency}",
         )
 
 
@@ -229,9 +233,7 @@ def _backdated_lines(turn: Turn, subscription: Subscription) -> list[InvoiceLine
     lines: list[InvoiceLine] = []
     end = turn.now
     while end > subscription.start_date:
-        whole = calendar.previous_boundary(
-            turn.now, subscription.interval, subscription.interval_count, end
-        )
+        whole = calendar.previous_boundary(turn.now, subscription.interval, subscription.interval_count, end)
         start = max(whole, subscription.start_date)
         lines += period_lines(turn, subscription, start, end, full=end - whole)
         end = start
@@ -294,9 +296,7 @@ def _payable(turn: Turn, invoice: Invoice) -> bool:
     return settled_amounts(invoice.total, turn.customer.balance, invoice.currency)[0] > 0
 
 
-def _ask_for_payment(
-    turn: Turn, subscription: Subscription, invoice: Invoice, command: CreateSubscription
-) -> None:
+def _ask_for_payment(turn: Turn, subscription: Subscription, invoice: Invoice, command: CreateSubscription) -> None:
     if command.payment_behavior == "default_incomplete":
         await_confirmation(turn, subscription, invoice)
     else:

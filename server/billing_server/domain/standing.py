@@ -76,11 +76,7 @@ def clear_delinquency(turn: Turn) -> None:
 def payment_failed(turn: Turn, invoice: Invoice) -> None:
     """An automatic payment failed: the subscription is past due if this is the invoice that counts."""
     subscription = turn.subscription_of(invoice)
-    if (
-        subscription is not None
-        and subscription.status == "active"
-        and invoice.id == subscription.status_invoice
-    ):
+    if subscription is not None and subscription.status == "active" and invoice.id == subscription.status_invoice:
         turn.updated(turn.alter(subscription, status="past_due"))
     become_delinquent(turn)
 

@@ -13,9 +13,7 @@ SubscriptionStatus = Literal[
 ]
 CollectionMethod = Literal["charge_automatically", "send_invoice"]
 BillingMode = Literal["classic", "flexible"]
-PaymentBehavior = Literal[
-    "allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete"
-]
+PaymentBehavior = Literal["allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete"]
 ProrationBehavior = Literal["create_prorations", "always_invoice", "none"]
 CancellationReason = Literal["cancellation_requested", "payment_failed", "payment_disputed"]
 CancellationFeedback = Literal[

@@ -85,6 +85,7 @@ class Turn:
     __slots__ = (
         "_before",
         "_copied",
+        "_maps",
         "_told",
         "book",
         "catalog",
@@ -100,12 +101,9 @@ class Turn:
         "touched",
         "wall_now",
         "woken",
-        "_maps",
     )
 
-    def __init__(
-        self, book: Book, *, now: int, wall_now: int, pages: Pages, new_id: NewId, cause: Cause
-    ) -> None:
+    def __init__(self, book: Book, *, now: int, wall_now: int, pages: Pages, new_id: NewId, cause: Cause) -> None:
         self.book = book
         self.customer = book.customer
         self.now = now
@@ -285,10 +283,10 @@ class Turn:
     def latest(self, item: Stored) -> Stored:
         """The object as it now is in the book; itself when it is not, or no longer, in it."""
         identity = item.id  # type: ignore[attr-defined]  # every stored noun has an id
-        if isinstance(item, Customer):
-            return self.customer
-        name = _MAPPING.get(type(item))
-        found: Stored = item if name is None else self._maps[name].get(identity, item)
+        mapping: Mapping[str, Any] = {self.customer.id: self.customer}
+        if not isinstance(item, Customer) and type(item) in _MAPPING:
+            mapping = self._maps[_MAPPING[type(item)]]
+        found: Stored = mapping.get(identity, item)
         return found
 
     def take_over(self, other: Turn) -> None:

@@ -127,8 +127,8 @@ class Store:
 
     # --- time
 
-    async def due_accounts(self, now: int) -> list[str]:
-        """Accounts with books that are due, or have to be checked, at a moment of real time."""
+    async def due_accounts(self, now: int | None = None) -> list[str]:
+        """Accounts with books that are due, or have to be checked, now by the database's clock (or at `now`)."""
         async with self._database.transaction(_SWEEP, read_only=True) as transaction:
             records = await transaction.connection.fetch(BOOK_ROWS.queries["accounts_with_due_books"], now)
             return [record[0] for record in records]
@@ -139,12 +139,12 @@ class Store:
             records = await transaction.connection.fetch(TEST_CLOCKS.queries["advancing"])
             return [(record[0], record[1]) for record in records]
 
-    async def next_wake_at(self, account_id: str) -> int | None:
-        """When the account's next book is due by the wall clock, or must be checked."""
+    async def seconds_to_next_wake(self, account_id: str) -> float | None:
+        """How long until the account's next book is due by the database's clock, or must be checked."""
         async with self._database.transaction(account_setting(account_id), read_only=True) as transaction:
             query = BOOK_ROWS.queries["next_wake_of_account"]
-            moment: int | None = await transaction.connection.fetchval(query, account_id)
-            return moment
+            seconds: float | None = await transaction.connection.fetchval(query, account_id)
+            return seconds
 
     # --- housekeeping
 

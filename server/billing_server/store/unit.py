@@ -105,6 +105,13 @@ class Unit:
         self._rows.update((row.customer, row) for row in rows)
         return [row.customer for row in rows]
 
+    def wake_at(self, customer: str) -> int:
+        """When a claimed book was due."""
+        moment = self._rows[customer].wake_at
+        if moment is None:
+            raise AssertionError(f"the book of {customer} was claimed but is not due")
+        return moment
+
     @property
     def opening(self) -> Opening:
         """What `open` returned."""
@@ -134,11 +141,12 @@ class Unit:
         Returns the position of the last event, None without events. Raises AlreadyExists, StoreBusy (another
         transaction used one of the keys first: try again) and StoreCorrupted.
         """
-        await Saver(self._connection, self.account_id, self._rows).save(saved)
+        await Saver(self._transaction, self.account_id, self._rows).save(saved)
         await self._save_idempotency(idempotency)
         if not events:
             return None
         rows = list(map(event_log.row_of, events))
+        self._transaction.inserted["events"] += len(rows)
         position: int | None = await self._connection.fetchval(
             event_log.QUERIES["append"], self.account_id, len(rows), rows, self.opening.now
         )

@@ -70,20 +70,21 @@ FROM books WHERE account_id = $1 AND test_clock = $2;
 
 -- name: accounts_with_due_books
 -- Accounts with books that are due or must be checked, or with a test clock on its way: seen across accounts,
--- under the setting app.sweep.
+-- under the setting app.sweep. Without a moment, by the database's own clock.
 SELECT a.account_id FROM accounts AS a
+CROSS JOIN (SELECT coalesce($1::bigint, floor(extract(EPOCH FROM clock_timestamp()))::bigint) AS now) AS m
 WHERE EXISTS (
         SELECT FROM books AS b
-        WHERE b.account_id = a.account_id AND b.wake_at IS NOT NULL AND b.wake_at <= $1
+        WHERE b.account_id = a.account_id AND b.wake_at IS NOT NULL AND b.wake_at <= m.now
             AND NOT b.in_flight AND b.test_clock IS NULL
     )
     OR EXISTS (
         SELECT FROM books AS b
-        WHERE b.account_id = a.account_id AND b.check_at IS NOT NULL AND b.check_at <= $1
+        WHERE b.account_id = a.account_id AND b.check_at IS NOT NULL AND b.check_at <= m.now
     );
 
 -- name: next_wake_of_account
--- The first moment at which a book of the account is due by the wall clock, or must be checked.
+-- Seconds, by the database's clock, until the first book of the account is due or must be checked.
 SELECT least(
     (
         SELECT b.wake_at FROM books AS b
@@ -94,4 +95,4 @@ SELECT least(
         SELECT b.check_at FROM books AS b
         WHERE b.account_id = $1 AND b.check_at IS NOT NULL ORDER BY b.check_at LIMIT 1
     )
-);
+) - extract(EPOCH FROM clock_timestamp())::double precision;

@@ -1,0 +1,78 @@
+"""Waking the readers of events: at once in this process, by one coalesced notification in the others.
+
+A bell is a hint. Readers look for themselves now and then, so a lost ring costs a moment and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from billing_server.store.errors import StoreError
+from billing_server.store.store import Store
+
+LOGGER = logging.getLogger(__name__)
+
+_COALESCE_SECONDS = 0.005
+
+
+class Bell:
+    """Rings for accounts with new events."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._listener = store.listen(self._heard)
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._to_tell: set[str] = set()
+        self._telling: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to hear other processes."""
+        await self._listener.start()
+
+    async def close(self) -> None:
+        """Stop hearing and telling."""
+        if self._telling is not None:
+            self._telling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._telling
+        await self._listener.close()
+
+    def ring(self, account_id: str) -> None:
+        """Events of the account were committed: wake its readers here, and tell the other processes soon."""
+        self._wake((account_id,))
+        self._to_tell.add(account_id)
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.get_running_loop().create_task(self._tell())
+
+    async def _tell(self) -> None:
+        while self._to_tell:
+            await asyncio.sleep(_COALESCE_SECONDS)
+            accounts, self._to_tell = self._to_tell, set()
+            try:
+                await self._store.notify(accounts)
+            except StoreError as error:
+                LOGGER.warning("readers in other processes were not woken: %s", error)
+
+    def _heard(self, accounts: frozenset[str] | None) -> None:
+        self._wake(list(self._waiting) if accounts is None else accounts)
+
+    def _wake(self, accounts: Iterable[str]) -> None:
+        for account_id in accounts:
+            for waiter in self._waiting.get(account_id, ()):
+                waiter.set()
+
+    @contextlib.contextmanager
+    def listening(self, account_id: str) -> Iterator[asyncio.Event]:
+        """An `asyncio.Event` that is set whenever the account has new events; clear it before each look."""
+        waiter = asyncio.Event()
+        self._waiting[account_id].add(waiter)
+        try:
+            yield waiter
+        finally:
+            self._waiting[account_id].discard(waiter)
+            if not self._waiting[account_id]:
+                del self._waiting[account_id]

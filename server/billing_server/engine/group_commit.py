@@ -1,0 +1,63 @@
+"""Group commit: concurrent commands of one account share a transaction.
+
+The first command of an idle account waits a moment for company; while a batch is being committed the next one
+gathers by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from billing_server.domain.errors import LimitReached
+from billing_server.engine.work import Answered, Work
+
+LINGER_SECONDS = 0.001
+BATCH_MAX = 256
+QUEUE_MAX = 20_000
+
+Execute = Callable[[str, Sequence[Work]], Awaitable[None]]
+
+
+class GroupCommit:
+    """Gathers work by account and runs one batch of each account at a time."""
+
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
+        self._queues: dict[str, deque[Work]] = {}
+        self._runners: dict[str, asyncio.Task[None]] = {}
+        self.waiting = 0
+
+    async def submit(self, account_id: str, work: Work) -> Answered:
+        """Put work into the next batch and wait for what becomes of it. Raises its refusal."""
+        if self.waiting >= QUEUE_MAX:
+            raise LimitReached(
+                "rate_limit", "too many requests are waiting in this server; try again", retry_after_seconds=1
+            )
+        self.waiting += 1
+        self._queues.setdefault(account_id, deque()).append(work)
+        if account_id not in self._runners:
+            self._runners[account_id] = asyncio.create_task(self._run(account_id), name=f"commit {account_id}")
+        try:
+            return await work.promise
+        finally:
+            self.waiting -= 1
+
+    async def _run(self, account_id: str) -> None:
+        """Run batches until nothing waits any more. Whatever happens, nobody is left waiting."""
+        queue = self._queues[account_id]
+        batch: list[Work] = []
+        try:
+            await asyncio.sleep(LINGER_SECONDS)
+            while queue:
+                batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]
+                await self._execute(account_id, batch)
+        except BaseException as error:
+            for work in (*batch, *queue):
+                work.fail(error if isinstance(error, Exception) else asyncio.CancelledError())
+            queue.clear()
+            raise
+        finally:
+            del self._queues[account_id]
+            del self._runners[account_id]

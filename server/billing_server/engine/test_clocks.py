@@ -1,0 +1,251 @@
+"""Test clocks: moving the time of a group of customers, in due-time order, payments included, without a cap.
+
+The move belongs to the database: whoever finds a clock on its way may carry it on, also after a crash. Several
+processes may do so at once, because every book is claimed before it moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from billing_server.domain.errors import WrongState, invalid
+from billing_server.domain.event import Cause, Event, previous_attributes
+from billing_server.domain.test_clock import TestClock
+from billing_server.engine.bell import Bell
+from billing_server.engine.cashier import Cashier
+from billing_server.engine.door import Door
+from billing_server.engine.ids import IdSource
+from billing_server.engine.work import Caller
+from billing_server.store.event import EventRow
+from billing_server.store.store import Store
+from billing_server.store.unit import Unit
+from billing_server.wire.codec import encode_event
+
+LOGGER = logging.getLogger(__name__)
+
+BOOKS_MAX = 400
+"""Books advanced in one transaction: few enough that interactive callers behind it do not notice."""
+
+_LATEST = 253_402_300_799 - 4 * 366 * 86_400
+_WAIT_SECONDS = 0.05
+_TIMER = Cause(kind="timer")
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a clock has come. `done` tells that it is ready again."""
+
+    clock: TestClock
+    books: int = 0
+    events: int = 0
+    done: bool = False
+
+
+class TestClocks:
+    """Creates, moves and deletes test clocks."""
+
+    __test__ = False
+
+    def __init__(self, store: Store, door: Door, cashier: Cashier, new_id: IdSource, bell: Bell) -> None:
+        self._store = store
+        self._door = door
+        self._cashier = cashier
+        self._new_id = new_id
+        self._bell = bell
+        self._moves: dict[tuple[str, str], _Move] = {}
+
+    async def create(self, account_id: str, name: str | None, frozen_time: int, caller: Caller) -> TestClock:
+        """A new clock that stands at `frozen_time`."""
+        if not 0 <= frozen_time <= _LATEST:
+            raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")
+        async with self._store.transaction(account_id) as unit:
+            opening = await unit.open()
+            clock = TestClock(id=self._new_id("clock"), created=opening.now, name=name, frozen_time=frozen_time)
+            await unit.insert_test_clock(clock)
+            await self._tell(unit, "test_helpers.test_clock.created", clock, None, caller.cause)
+        self._bell.ring(account_id)
+        return clock
+
+    async def delete(self, account_id: str, clock_id: str, caller: Caller) -> TestClock:
+        """Delete a clock with its customers and all that is theirs; the events stay."""
+        async with self._store.transaction(account_id) as unit:
+            await unit.open()
+            clock = await unit.lock_test_clock(clock_id)
+            await unit.delete_test_clock(clock_id)
+            await self._tell(unit, "test_helpers.test_clock.deleted", clock, None, caller.cause)
+        self._bell.ring(account_id)
+        return clock
+
+    async def _tell(self, unit: Unit, type_: str, clock: TestClock, before: TestClock | None, cause: Cause) -> None:
+        previous = None if before is None else previous_attributes(before, clock)
+        event = Event(type_, clock.frozen_time, None, clock, previous, cause)
+        payload = encode_event(unit.account_id, event)
+        await unit.save((), [EventRow(type_, None, clock.id, clock.frozen_time, payload)])
+
+    # --- moving
+
+    async def advance(self, account_id: str, clock_id: str, target: int, caller: Caller) -> AsyncIterator[Progress]:
+        """Move a clock to `target` and tell how far it has come until it is ready.
+
+        The move goes on when the caller goes away; a caller that asks again for the same target joins it.
+        """
+        await self._begin(account_id, clock_id, target, caller)
+        move = self.carry_on(account_id, clock_id)
+        async for progress in move.watch():
+            yield progress
+
+    async def _begin(self, account_id: str, clock_id: str, target: int, caller: Caller) -> None:
+        async with self._store.transaction(account_id) as unit:
+            await unit.open()
+            clock = await unit.lock_test_clock(clock_id)
+            if clock.status == "advancing" and clock.target_frozen_time == target:
+                return
+            if clock.status == "advancing":
+                raise WrongState(
+                    "test_clock_advancing",
+                    f"the clock is on its way to {clock.target_frozen_time}; wait until it is ready",
+                    subject=clock_id,
+                )
+            if target <= clock.frozen_time:
+                raise invalid(
+                    "frozen_time",
+                    "test_clock_backwards",
+                    f"a test clock only moves forward; it stands at {clock.frozen_time}",
+                )
+            if target > _LATEST:
+                raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")
+            moving = msgspec.structs.replace(
+                clock, status="advancing", target_frozen_time=target, failure=None, version=clock.version + 1
+            )
+            await unit.update_test_clock(moving)
+            await self._tell(unit, "test_helpers.test_clock.advancing", moving, clock, caller.cause)
+        self._bell.ring(account_id)
+
+    def carry_on(self, account_id: str, clock_id: str) -> _Move:
+        """Move a clock that is on its way; joins the move when this process is at it already."""
+        key = (account_id, clock_id)
+        move = self._moves.get(key)
+        if move is None:
+            move = _Move()
+            self._moves[key] = move
+            move.task = asyncio.create_task(self._move(account_id, clock_id, move), name=f"advance {clock_id}")
+        return move
+
+    async def close(self) -> None:
+        """Leave all moves where they are; another process, or the next start, carries them on."""
+        tasks = [move.task for move in self._moves.values() if move.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _move(self, account_id: str, clock_id: str, move: _Move) -> None:
+        try:
+            clock = await self._clock(account_id, clock_id)
+            while clock.status == "advancing":
+                clock = await self._step(account_id, clock, move)
+            move.tell(Progress(clock=clock, books=move.books, events=move.events, done=True))
+        except Exception as error:
+            LOGGER.exception("the test clock %s stopped on its way", clock_id)
+            move.fail(error)
+        finally:
+            move.end()
+            self._moves.pop((account_id, clock_id), None)
+
+    async def _clock(self, account_id: str, clock_id: str) -> TestClock:
+        async with self._store.view(account_id) as view:
+            return await view.get(TestClock, clock_id, "test_clock")
+
+    async def _step(self, account_id: str, clock: TestClock, move: _Move) -> TestClock:
+        """Advance a batch of books and settle their charges; finish when nothing is left to do."""
+        target = clock.target_frozen_time or clock.frozen_time
+        woken = await self._door.wake(account_id, limit=BOOKS_MAX, until=target, test_clock=clock.id)
+        await self._cashier.carry_out(account_id, woken.charges, woken.refunds)
+        move.books += woken.books
+        move.events += woken.events
+        if woken.books:
+            reached = max(clock.frozen_time, min(woken.horizon, target))
+            clock = msgspec.structs.replace(clock, frozen_time=reached)
+            move.tell(Progress(clock=clock, books=move.books, events=move.events))
+            return clock
+        return await self._finish(account_id, clock, target)
+
+    async def _finish(self, account_id: str, clock: TestClock, target: int) -> TestClock:
+        async with self._store.transaction(account_id) as unit:
+            await unit.open()
+            before = await unit.lock_test_clock(clock.id)
+            work = await unit.clock_work(clock.id, target)
+            if before.status != "advancing":
+                return before
+            if not work.due and not work.in_flight:
+                ready = msgspec.structs.replace(
+                    before,
+                    status="ready",
+                    frozen_time=target,
+                    target_frozen_time=None,
+                    version=before.version + 1,
+                )
+                await unit.update_test_clock(ready)
+                await self._tell(unit, "test_helpers.test_clock.ready", ready, before, _TIMER)
+                clock = ready
+        if clock.status == "ready":
+            self._bell.ring(account_id)
+        else:
+            # Books that others hold, or charges of a process that is gone: their turn comes.
+            await asyncio.sleep(_WAIT_SECONDS)
+        return clock
+
+
+class _Move:
+    """One clock on its way, as its watchers see it."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.books = 0
+        self.events = 0
+        self._latest: Progress | None = None
+        self._error: Exception | None = None
+        self._ended = False
+        self._changed = asyncio.Condition()
+        self._notices: set[asyncio.Task[None]] = set()
+
+    def tell(self, progress: Progress) -> None:
+        """New progress for the watchers."""
+        self._latest = progress
+        self._notify()
+
+    def fail(self, error: Exception) -> None:
+        """The move stopped before its end."""
+        self._error = error
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._ended = True
+        self._notify()
+
+    def _notify(self) -> None:
+        notice = asyncio.create_task(self._wake())
+        self._notices.add(notice)
+        notice.add_done_callback(self._notices.discard)
+
+    async def _wake(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def watch(self) -> AsyncIterator[Progress]:
+        """The latest progress, again and again, until the end; slow watchers skip what is outdated."""
+        seen: Progress | None = None
+        while True:
+            async with self._changed:
+                while self._latest is seen and not self._ended:
+                    await self._changed.wait()
+            latest = self._latest
+            if latest is not None and latest is not seen:
+                seen = latest
+                yield latest
+            elif self._ended:
+                if self._error is not None:
+                    raise self._error
+                return
