@@ -149,10 +149,11 @@ def _collection(subscription: Subscription, command: UpdateSubscription) -> dict
         changes["days_until_due"] = days
     if command.missing_payment_method is not UNSET:
         if method != "charge_automatically" and command.missing_payment_method != "create_invoice":
-            raise invalid(
-                "missing_payment_method",
+            raise WrongState(
                 "subscription_collection_method",
                 "this needs collection_method=charge_automatically",
+                subject=subscription.id,
+                field="missing_payment_method",
             )
         changes["missing_payment_method"] = command.missing_payment_method
     return changes
