@@ -13,8 +13,8 @@ from billing_server.domain.catalog import Price, Product
 from billing_server.store.listing import Filter
 from billing_server.store.rows import Rows
 
-ACCOUNTS = Rows(Account, "account", "account_row")
-API_KEYS = Rows(ApiKey, "api_key", "api_key_row")
+ACCOUNTS = Rows(Account, "account", "accounts", "account_row")
+API_KEYS = Rows(ApiKey, "api_key", "api_keys", "api_key_row")
 
 
 class ApiKeyFilter(Filter[ApiKey], frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, Refund
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
 from billing_server.store.customer import BALANCE_TRANSACTIONS, CUSTOMERS, PAYMENT_METHODS
-from billing_server.store.database import Connection
+from billing_server.store.database import Connection, Transaction
 from billing_server.store.errors import StoreCorrupted
 from billing_server.store.invoice import CREDIT_NOTES, INVOICE_ITEMS, INVOICES
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS
@@ -50,7 +50,7 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     holds: int
 
 
-BOOK_ROWS = Rows(BookRow, "book", "book_row", keys=frozenset({"customer"}))
+BOOK_ROWS = Rows(BookRow, "book", "books", "book_row", keys=frozenset({"customer"}))
 
 
 def row_of(book: Book) -> BookRow:
@@ -279,8 +279,9 @@ class _Changes:
 class Saver:
     """Saves books of one account; `rows` are those of the locked books, and are kept up to date."""
 
-    def __init__(self, connection: Connection, account_id: str, rows: dict[str, BookRow]) -> None:
-        self._connection = connection
+    def __init__(self, transaction: Transaction, account_id: str, rows: dict[str, BookRow]) -> None:
+        self._connection = transaction.connection
+        self._inserted = transaction.inserted
         self._account_id = account_id
         self._rows = rows
 
@@ -307,6 +308,7 @@ class Saver:
         await self._execute(rows, "delete", changes.deleted, changes.deleted)
         await self._execute(rows, "update", changes.updated, rows.encode(changes.updated))
         await self._execute(rows, "insert", changes.inserted, rows.encode(changes.inserted))
+        self._inserted[rows.table] += len(changes.inserted)
 
     async def _execute(self, rows: Rows[Any], query: str, items: Sequence[Any], parameter: Sequence[Any]) -> None:
         if not items:
@@ -314,7 +316,7 @@ class Saver:
         status = await self._connection.execute(rows.queries[query], self._account_id, parameter)
         written = int(status.rpartition(" ")[2])
         if written != len(items):
-            raise StoreCorrupted(f"{query} of {rows.row_type} hit {written} rows instead of {len(items)}")
+            raise StoreCorrupted(f"{query} of {rows.table} hit {written} rows instead of {len(items)}")
 
     async def _write_book_rows(self, saved: Sequence[SavedBook]) -> None:
         changes = _Changes()

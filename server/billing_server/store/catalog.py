@@ -6,8 +6,8 @@ from billing_server.domain.catalog import Price, Product
 from billing_server.store.listing import Filter
 from billing_server.store.rows import Rows
 
-PRODUCTS = Rows(Product, "product", "product_row")
-PRICES = Rows(Price, "price", "price_row")
+PRODUCTS = Rows(Product, "product", "products", "product_row")
+PRICES = Rows(Price, "price", "prices", "price_row")
 
 
 class ProductFilter(Filter[Product], frozen=True, kw_only=True):

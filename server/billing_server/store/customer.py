@@ -6,9 +6,11 @@ from billing_server.domain.customer import BalanceTransaction, Customer, Payment
 from billing_server.store.listing import Filter
 from billing_server.store.rows import Rows
 
-CUSTOMERS = Rows(Customer, "customer", "customer_row")
-PAYMENT_METHODS = Rows(PaymentMethod, "payment_method", "payment_method_row")
-BALANCE_TRANSACTIONS = Rows(BalanceTransaction, "balance_transaction", "balance_transaction_row")
+CUSTOMERS = Rows(Customer, "customer", "customers", "customer_row")
+PAYMENT_METHODS = Rows(PaymentMethod, "payment_method", "payment_methods", "payment_method_row")
+BALANCE_TRANSACTIONS = Rows(
+    BalanceTransaction, "balance_transaction", "balance_transactions", "balance_transaction_row"
+)
 
 
 class CustomerFilter(Filter[Customer], frozen=True, kw_only=True):

@@ -1,9 +1,10 @@
 """The connections: how they are opened, whom they act for, and the transactions run on them.
 
 Each connection becomes the role that owns nothing and bypasses nothing; each transaction names its one
-account before anything else. Plans are kept simple and the same for ever: every query of the store goes by
-keys, so nested loops over indexes are right at any size, also while a young database has no statistics that
-would tell.
+account before anything else.
+
+Every query of the store goes by keys, so plans are made once per statement and never hash, merge or scan whole
+tables.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +21,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from billing_server.store.errors import CommitUnknown, StoreUnavailable, translated
 from billing_server.store.rows import decode_jsonb, encode_jsonb
+from billing_server.store.statistics import Statistics
 
 Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 """A connection, of the pool or not."""
@@ -71,6 +74,7 @@ class Database:
         self._pool = pool
         self.dsn = dsn
         self._acquire_seconds_max = acquire_seconds_max
+        self._statistics = Statistics(dsn)
 
     @classmethod
     async def open(
@@ -94,6 +98,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections; those in use when their work is done."""
+        await self._statistics.close()
         await self._pool.close()
 
     @contextlib.asynccontextmanager
@@ -136,16 +141,21 @@ class Database:
                 await _roll_back(connection)
                 raise
             await _commit(transaction)
+            self._statistics.note(transaction.inserted)
 
 
 class Transaction:
-    """A connection within a transaction; `number` is the transaction's own id once it is known."""
+    """A connection within a transaction.
 
-    __slots__ = ("connection", "number")
+    `number` is the transaction's own id once it is known; `inserted` counts new rows by table.
+    """
+
+    __slots__ = ("connection", "inserted", "number")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.number: int | None = None
+        self.inserted: Counter[str] = Counter()
 
 
 async def _roll_back(connection: Connection) -> None:

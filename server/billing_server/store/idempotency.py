@@ -25,4 +25,4 @@ class IdempotencyRow(msgspec.Struct, frozen=True, kw_only=True):
     created: int
 
 
-IDEMPOTENCY = Rows(IdempotencyRow, "idempotency", "idempotency_key_row", keys=frozenset({"key"}))
+IDEMPOTENCY = Rows(IdempotencyRow, "idempotency", "idempotency_keys", "idempotency_key_row", keys=frozenset({"key"}))

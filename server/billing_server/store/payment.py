@@ -6,8 +6,8 @@ from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.store.listing import Filter
 from billing_server.store.rows import Rows
 
-PAYMENT_ATTEMPTS = Rows(PaymentAttempt, "payment_attempt", "payment_attempt_row")
-REFUNDS = Rows(Refund, "refund", "refund_row")
+PAYMENT_ATTEMPTS = Rows(PaymentAttempt, "payment_attempt", "payment_attempts", "payment_attempt_row")
+REFUNDS = Rows(Refund, "refund", "refunds", "refund_row")
 
 
 class PaymentAttemptFilter(Filter[PaymentAttempt], frozen=True, kw_only=True):

@@ -84,6 +84,7 @@ class Rows(Generic[T]):
         self,
         struct: type[T],
         source: str,
+        table: str,
         row_type: str,
         *,
         keys: frozenset[str] = frozenset({"id"}),
@@ -93,7 +94,7 @@ class Rows(Generic[T]):
         self.struct = struct
         self.fields: tuple[str, ...] = struct.__struct_fields__
         self.sql_types = {name: _sql_type(hints[name]) for name in self.fields}
-        self.row_type = row_type
+        self.table = table
         self._derived = tuple((derived or {}).values())
         self._values = attrgetter(*self.fields)
         self._decoders = tuple(

@@ -7,7 +7,9 @@ from billing_server.domain.subscription import CollectionMethod, Subscription, S
 from billing_server.store.listing import Filter
 from billing_server.store.rows import Rows
 
-SUBSCRIPTIONS = Rows(Subscription, "subscription", "subscription_row", derived={"wake_at": subscriptions.wake_at})
+SUBSCRIPTIONS = Rows(
+    Subscription, "subscription", "subscriptions", "subscription_row", derived={"wake_at": subscriptions.wake_at}
+)
 
 
 class SubscriptionFilter(Filter[Subscription], frozen=True, kw_only=True):

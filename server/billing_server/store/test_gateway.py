@@ -28,4 +28,4 @@ class RememberedRow(msgspec.Struct, frozen=True, kw_only=True):
     asked: int
 
 
-GATEWAY_ROWS = Rows(GatewayRow, "test_gateway", "test_gateway_row", keys=frozenset({"key"}))
+GATEWAY_ROWS = Rows(GatewayRow, "test_gateway", "test_gateway_charges", "test_gateway_row", keys=frozenset({"key"}))

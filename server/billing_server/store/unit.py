@@ -146,7 +146,6 @@ class Unit:
         if not events:
             return None
         rows = list(map(event_log.row_of, events))
-        self._transaction.inserted["events"] += len(rows)
         position: int | None = await self._connection.fetchval(
             event_log.QUERIES["append"], self.account_id, len(rows), rows, self.opening.now
         )

@@ -13,7 +13,9 @@ SELECT account_id, {columns} FROM api_keys WHERE secret_hash = $1;
 
 -- name: get
 -- The API keys with these ids.
-SELECT {columns} FROM api_keys WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM api_keys WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of API keys, newest first.

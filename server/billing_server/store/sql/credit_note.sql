@@ -11,7 +11,9 @@ WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
 -- The credit notes with these ids.
-SELECT {columns} FROM credit_notes WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM credit_notes WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of credit notes, newest first.
@@ -19,7 +21,10 @@ SELECT {columns} FROM credit_notes WHERE account_id = $1 {filters} ORDER BY crea
 
 -- name: load_of_invoices
 -- All credit notes of some invoices.
-SELECT {columns} FROM credit_notes WHERE account_id = $1 AND invoice = ANY ($2) ORDER BY id;
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (invoice)
+CROSS JOIN LATERAL (SELECT * FROM credit_notes WHERE account_id = $1 AND invoice = wanted.invoice OFFSET 0) AS o
+ORDER BY o.id;
 
 -- filter: customer
 customer = ?

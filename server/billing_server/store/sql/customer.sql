@@ -11,7 +11,9 @@ WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
 -- The customers with these ids.
-SELECT {columns} FROM customers WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM customers WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of customers, newest first.

@@ -11,7 +11,9 @@ WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
 -- The invoices with these ids.
-SELECT {columns} FROM invoices WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM invoices WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of invoices, newest first.
@@ -20,25 +22,32 @@ SELECT {columns} FROM invoices WHERE account_id = $1 {filters} ORDER BY created 
 -- name: load_due
 -- What wakes in some books, each until a moment of its own: among the unsettled ones, which are few.
 SELECT {columns:i}
-FROM unnest($2::text[], $3::bigint[]) AS d (customer, until)
-JOIN invoices AS i ON i.account_id = $1 AND i.customer = d.customer AND i.unsettled AND i.wake_at <= d.until
+FROM unnest($2::text[], $3::bigint[]) AS wanted (customer, until)
+CROSS JOIN LATERAL (
+    SELECT * FROM invoices
+    WHERE account_id = $1 AND customer = wanted.customer AND unsettled AND wake_at <= wanted.until
+    OFFSET 0
+) AS i
 ORDER BY i.id;
 
 -- name: load_unsettled
 -- The draft and open invoices of some subscriptions, each named with its customer.
 SELECT {columns:i}
-FROM unnest($2::text[], $3::text[]) AS d (customer, subscription)
-JOIN invoices AS i
-    ON i.account_id = $1 AND i.customer = d.customer AND i.subscription = d.subscription AND i.unsettled
+FROM unnest($2::text[], $3::text[]) AS wanted (customer, subscription)
+CROSS JOIN LATERAL (
+    SELECT * FROM invoices
+    WHERE account_id = $1 AND customer = wanted.customer AND subscription = wanted.subscription AND unsettled
+    OFFSET 0
+) AS i
 ORDER BY i.id;
 
 -- name: load_history
 -- The newest paid or uncollectible invoice of some subscriptions, each named with its customer.
 SELECT {columns:i}
-FROM unnest($2::text[], $3::text[]) AS d (customer, subscription)
+FROM unnest($2::text[], $3::text[]) AS wanted (customer, subscription)
 CROSS JOIN LATERAL (
     SELECT * FROM invoices AS o
-    WHERE o.account_id = $1 AND o.customer = d.customer AND o.subscription = d.subscription
+    WHERE o.account_id = $1 AND o.customer = wanted.customer AND o.subscription = wanted.subscription
         AND o.status IN ('paid', 'uncollectible')
     ORDER BY o.created DESC, o.id DESC
     LIMIT 1

@@ -11,7 +11,9 @@ WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
 -- The invoice items with these ids.
-SELECT {columns} FROM invoice_items WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM invoice_items WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of invoice items, newest first.
@@ -19,9 +21,12 @@ SELECT {columns} FROM invoice_items WHERE account_id = $1 {filters} ORDER BY cre
 
 -- name: load_pending
 -- What waits for the next invoice of some customers.
-SELECT {columns} FROM invoice_items
-WHERE account_id = $1 AND customer = ANY ($2) AND invoice IS NULL
-ORDER BY id;
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (customer)
+CROSS JOIN LATERAL (
+    SELECT * FROM invoice_items WHERE account_id = $1 AND customer = wanted.customer AND invoice IS NULL OFFSET 0
+) AS o
+ORDER BY o.id;
 
 -- name: delete
 -- Items that were taken out of their books.

@@ -11,7 +11,9 @@ WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
 -- The payment methods with these ids.
-SELECT {columns} FROM payment_methods WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM payment_methods WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of payment methods, newest first.
@@ -19,9 +21,14 @@ SELECT {columns} FROM payment_methods WHERE account_id = $1 {filters} ORDER BY c
 
 -- name: load_attached
 -- The payment methods that some customers can pay with.
-SELECT {columns} FROM payment_methods
-WHERE account_id = $1 AND customer = ANY ($2) AND detached_at IS NULL
-ORDER BY id;
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (customer)
+CROSS JOIN LATERAL (
+    SELECT * FROM payment_methods
+    WHERE account_id = $1 AND customer = wanted.customer AND detached_at IS NULL
+    OFFSET 0
+) AS o
+ORDER BY o.id;
 
 -- filter: customer
 customer = ?

@@ -10,7 +10,9 @@ SELECT {columns} FROM prices WHERE account_id = $1 AND pages_version > $2 ORDER 
 
 -- name: get
 -- The prices with these ids.
-SELECT {columns} FROM prices WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM prices WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of prices, newest first.

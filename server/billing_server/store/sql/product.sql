@@ -10,7 +10,9 @@ SELECT {columns} FROM products WHERE account_id = $1 AND pages_version > $2 ORDE
 
 -- name: get
 -- The products with these ids.
-SELECT {columns} FROM products WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM products WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of products, newest first.

@@ -11,7 +11,9 @@ WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
 -- The refunds with these ids.
-SELECT {columns} FROM refunds WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM refunds WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of refunds, newest first.
@@ -19,13 +21,19 @@ SELECT {columns} FROM refunds WHERE account_id = $1 {filters} ORDER BY created D
 
 -- name: load_unresolved
 -- The refunds of some customers of which it is not known whether money moved.
-SELECT {columns} FROM refunds
-WHERE account_id = $1 AND customer = ANY ($2) AND status IN ('pending', 'unknown')
-ORDER BY id;
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (customer)
+CROSS JOIN LATERAL (
+    SELECT * FROM refunds WHERE account_id = $1 AND customer = wanted.customer AND status IN ('pending', 'unknown') OFFSET 0
+) AS o
+ORDER BY o.id;
 
 -- name: load_of_invoices
 -- All refunds of some invoices.
-SELECT {columns} FROM refunds WHERE account_id = $1 AND invoice = ANY ($2) ORDER BY id;
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (invoice)
+CROSS JOIN LATERAL (SELECT * FROM refunds WHERE account_id = $1 AND invoice = wanted.invoice OFFSET 0) AS o
+ORDER BY o.id;
 
 -- filter: customer
 customer = ?

@@ -11,7 +11,9 @@ WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
 -- The subscriptions with these ids.
-SELECT {columns} FROM subscriptions WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM subscriptions WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of subscriptions, newest first.
@@ -20,21 +22,32 @@ SELECT {columns} FROM subscriptions WHERE account_id = $1 {filters} ORDER BY cre
 -- name: load_due
 -- What wakes in some books, each until a moment of its own.
 SELECT {columns:s}
-FROM unnest($2::text[], $3::bigint[]) AS d (customer, until)
-JOIN subscriptions AS s ON s.account_id = $1 AND s.customer = d.customer AND s.wake_at <= d.until
+FROM unnest($2::text[], $3::bigint[]) AS wanted (customer, until)
+CROSS JOIN LATERAL (
+    SELECT * FROM subscriptions
+    WHERE account_id = $1 AND customer = wanted.customer AND wake_at <= wanted.until
+    OFFSET 0
+) AS s
 ORDER BY s.id;
 
 -- name: load_live
 -- All subscriptions of some customers that have not ended.
-SELECT {columns} FROM subscriptions
-WHERE account_id = $1 AND customer = ANY ($2) AND status NOT IN ('canceled', 'incomplete_expired')
-ORDER BY id;
+SELECT {columns:s}
+FROM unnest($2::text[]) AS wanted (customer)
+CROSS JOIN LATERAL (
+    SELECT * FROM subscriptions
+    WHERE account_id = $1 AND customer = wanted.customer AND status NOT IN ('canceled', 'incomplete_expired')
+    OFFSET 0
+) AS s
+ORDER BY s.id;
 
 -- name: count_live
 -- How many subscriptions of some customers have not ended.
-SELECT customer, count(*) AS live FROM subscriptions
-WHERE account_id = $1 AND customer = ANY ($2) AND status NOT IN ('canceled', 'incomplete_expired')
-GROUP BY customer;
+SELECT wanted.customer, (
+    SELECT count(*) FROM subscriptions AS s
+    WHERE s.account_id = $1 AND s.customer = wanted.customer AND s.status NOT IN ('canceled', 'incomplete_expired')
+) AS live
+FROM unnest($2::text[]) AS wanted (customer);
 
 -- filter: customer
 customer = ?

@@ -11,7 +11,9 @@ WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
 -- The test clocks with these ids.
-SELECT {columns} FROM test_clocks WHERE account_id = $1 AND id = ANY ($2);
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM test_clocks WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
 
 -- name: list
 -- A page of test clocks, newest first.
