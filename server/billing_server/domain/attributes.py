@@ -85,11 +85,7 @@ def _check_pending_update(given: frozenset[str], subscription: Subscription) -> 
     ]
     if subscription.collection_method != "charge_automatically":
         violations.append(
-            Violation(
-                "payment_behavior",
-                "subscription_collection_method",
-                "pending updates need charge_automatically",
-            )
+            Violation("payment_behavior", "parameters_exclusive", "pending updates need charge_automatically")
         )
     if violations:
         raise InvalidArgument(*violations)
