@@ -1,0 +1,148 @@
+"""The client: one object with a stub for each service, and what plain stubs cannot do.
+
+async with BillingClient() as client:
+    customer = await client.customers.CreateCustomer(CreateCustomerRequest(email="jenny@example.com"))
+    async for event in client.events(after_position=0):
+        ...
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from datetime import datetime
+from types import TracebackType
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from billing.v1.account_service_pb2_grpc import AccountServiceStub
+from billing.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from billing.v1.customer_service_pb2_grpc import CustomerServiceStub
+from billing.v1.event_service_pb2_grpc import EventServiceStub
+from billing.v1.invoice_service_pb2_grpc import InvoiceServiceStub
+from billing.v1.payment_service_pb2_grpc import PaymentServiceStub
+from billing.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
+from billing.v1.test_clock_service_pb2 import AdvanceTestClockProgress, AdvanceTestClockRequest
+from billing.v1.test_clock_service_pb2_grpc import TestClockServiceStub
+from billing_client import clocks, pages
+from billing_client.calls import StreamCalls, UnaryCalls, idempotency_key
+from billing_client.channel import Tls, open_channel
+from billing_client.credentials import find_login
+from billing_client.events import EventStream
+from billing_client.retry import RetryPolicy
+
+DEFAULT_TIMEOUT_SECONDS = 30.0
+
+
+class BillingClient:
+    """A connection to the engine, to be made and used inside a running event loop.
+
+    target: HOST:PORT; None means the address that `make run` left for this checkout, else 127.0.0.1:50051.
+    api_key: None means `BILLING_API_KEY`, else the key that `make run` left for this checkout.
+    tls: True, False or certificates; None means TLS except on loopback.
+    timeout_seconds: deadline of each attempt of a call, unless the call names its own by `timeout`.
+    retry: how failed attempts are repeated; changes carry the same idempotency key each time.
+
+    The attributes `account`, `catalog`, `customers`, `subscriptions`, `invoices`, `payments`, `event_log` and
+    `test_clocks` are the generated stubs of the services. Their unary calls raise BillingError. An idempotency
+    key of one's own is given by `metadata=idempotency_key("order-17")`.
+
+    Raises ApiKeyMissing when there is no key.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        api_key: str | None = None,
+        *,
+        tls: Tls | bool | None = None,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        login = find_login(target, api_key)
+        self.target = login.target
+        self._retry = retry or RetryPolicy()
+        authorization = f"Bearer {login.api_key}"
+        self._channel = open_channel(
+            login.target,
+            tls,
+            [UnaryCalls(authorization, timeout_seconds, self._retry), StreamCalls(authorization)],
+        )
+        self.account = AccountServiceStub(self._channel)
+        self.catalog = CatalogServiceStub(self._channel)
+        self.customers = CustomerServiceStub(self._channel)
+        self.subscriptions = SubscriptionServiceStub(self._channel)
+        self.invoices = InvoiceServiceStub(self._channel)
+        self.payments = PaymentServiceStub(self._channel)
+        self.event_log = EventServiceStub(self._channel)
+        self.test_clocks = TestClockServiceStub(self._channel)
+
+    async def __aenter__(self) -> BillingClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls in progress are canceled."""
+        await self._channel.close()
+
+    def events(
+        self,
+        after_position: int | None = None,
+        types: Iterable[str] = (),
+        *,
+        object_ids: Iterable[str] = (),
+        customer: str = "",
+        batch_max: int = 100,
+        heartbeat_seconds: int = 15,
+        stop_when_caught_up: bool = False,
+    ) -> EventStream:
+        """The account's events, without a gap or a repeat, across restarts of the server.
+
+        after_position: begin with the event after this one; 0 begins with the oldest, None with what happens
+            from now on.
+        types: exact names such as "invoice.paid", or prefixes such as "invoice.*"; none means all.
+        stop_when_caught_up: end instead of waiting for live events.
+        """
+        return EventStream(
+            self.event_log,
+            self._retry,
+            after_position=after_position,
+            types=types,
+            object_ids=object_ids,
+            customer=customer,
+            batch_max=batch_max,
+            heartbeat_seconds=heartbeat_seconds,
+            stop_when_caught_up=stop_when_caught_up,
+        )
+
+    def advance_test_clock(
+        self, clock: str, to: datetime | int | Timestamp, *, key: str | None = None
+    ) -> AsyncGenerator[AdvanceTestClockProgress, None]:
+        """Move a test clock forward and tell its progress until it has arrived; across restarts of the server.
+
+        `to` is a datetime with a time zone, Unix seconds or a Timestamp; `key` an idempotency key of one's own.
+        Raises ClockStuck, after the last message, when a customer could not be brought forward.
+        """
+        request = AdvanceTestClockRequest(id=clock, frozen_time=clocks.timestamp(to))
+        metadata = idempotency_key(key or str(uuid.uuid4()))
+        return clocks.advance(self.test_clocks, self._retry, request, metadata)
+
+    def list_all(
+        self,
+        method: Callable[[pages.Request], Awaitable[pages.Response]],
+        request: pages.Request,
+        pick: Callable[[pages.Response], Iterable[pages.Item]],
+        page_size: int = pages.PAGE_SIZE,
+    ) -> AsyncIterator[pages.Item]:
+        """All objects of a List method, page by page as they are needed, newest first.
+
+        list_all(client.invoices.ListInvoices, ListInvoicesRequest(customer=id), lambda page: page.invoices)
+        """
+        return pages.list_all(method, request, pick, page_size)

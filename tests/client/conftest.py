@@ -1,0 +1,29 @@
+"""A fake server and a client of it, with waits short enough for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from billing_client import BillingClient, RetryPolicy
+from tests.client.fake_server import FakeServer
+
+IMPATIENT = RetryPolicy(attempts_max=4, backoff_seconds_first=0.01, backoff_seconds_max=0.05)
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeServer]:
+    """A fake server; the test gives it methods, then starts it."""
+    server = FakeServer()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def client(fake: FakeServer) -> AsyncIterator[BillingClient]:
+    """A client of the fake server, whose port is only known once it started."""
+    await fake.start()
+    await fake.stop()
+    async with BillingClient(fake.target, "sk_test", retry=IMPATIENT, timeout_seconds=5) as connected:
+        yield connected
