@@ -66,7 +66,7 @@ def create_customer(turn: Turn, command: CreateCustomer) -> Customer:
     """Tell of a new customer; an initial balance is a transaction like any other."""
     if command.balance:
         if command.currency is None:
-            raise invalid("currency", "balance_currency_unknown", "a balance needs a currency")
+            raise invalid("currency", "parameter_missing", "a balance needs a currency")
         change_balance(turn, command.balance, "initial", currency=command.currency)
         turn.put(msgspec.structs.replace(turn.customer, version=1))
     turn.emit("customer.created", turn.customer)
@@ -185,7 +185,7 @@ def adjust_balance(turn: Turn, command: AdjustBalance) -> BalanceTransaction:
     refuse_deleted(turn.customer)
     currency = command.currency or turn.customer.currency
     if currency is None:
-        raise invalid("currency", "balance_currency_unknown", "the customer has no currency yet; name one")
+        raise WrongState("balance_currency_unknown", "the customer has no currency yet; name one", field="currency")
     fix_currency(turn, currency, "currency")
     return change_balance(
         turn,

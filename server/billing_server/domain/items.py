@@ -159,9 +159,11 @@ def _recurring_price(turn: Turn, price_id: str, field: str) -> Price:
             "price_type_invalid",
             "an item needs a recurring price; bill one_time prices by add_invoice_items",
         )
-    if not price.active:
+    if not (price.active and turn.catalog.products[price.product].active):
         raise WrongState(
-            "price_inactive", f"the price '{price_id}' is not active; activate it or use another", field=field
+            "price_inactive",
+            f"the price '{price_id}' or its product is not active; activate it or use another",
+            field=field,
         )
     return price
 

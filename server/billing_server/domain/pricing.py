@@ -120,7 +120,8 @@ def check_unit_amount(unit_amount: Decimal) -> None:
     """
     if not unit_amount.is_finite() or unit_amount < 0:
         raise ValueError(f"unit amount must be a finite number of at least zero, not {unit_amount}")
-    if _EXACT.multiply(unit_amount, 10**UNIT_AMOUNT_DECIMALS_MAX) % 1 != 0:
+    exponent = unit_amount.normalize(_EXACT).as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -UNIT_AMOUNT_DECIMALS_MAX:
         raise ValueError(f"unit amount must have at most {UNIT_AMOUNT_DECIMALS_MAX} decimals: {unit_amount}")
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from billing_server.domain.advance import StuckBook, advance
 from billing_server.domain.book import Book, Decision, Reach
+from billing_server.domain.calendar import DAY
 from billing_server.domain.commands import Command, CreateCustomer, SettleAttempt
 from billing_server.domain.decide import decide, decide_new_customer, reach, target
 from billing_server.domain.errors import Conflict, DomainError, LimitReached, ResourceMissing, invalid
@@ -163,8 +164,10 @@ class Door:
             return Woken(horizon=moment)
         pages = await self._pages.at(unit, opening.pages_version)
         horizon = moment
-        if len(claimed) == limit and test_clock is not None:
-            horizon = min(moment, max(unit.wake_at(customer) for customer in claimed))
+        if test_clock is not None:
+            # Books of one clock move together: all to the latest due time among them, few of them a little further.
+            latest = max(unit.wake_at(customer) for customer in claimed)
+            horizon = min(moment, latest if len(claimed) == limit else latest + DAY)
         books = await unit.load({customer: Reach(due_until=horizon) for customer in claimed})
         session = _Session(unit, opening, pages, self._new_id, books)
         parked = {}
