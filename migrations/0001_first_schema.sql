@@ -433,6 +433,7 @@ CREATE TABLE invoice_items (
 
 CREATE INDEX invoice_items_by_customer ON invoice_items (account_id, customer, created);
 CREATE INDEX invoice_items_pending ON invoice_items (account_id, customer) WHERE invoice IS NULL;
+CREATE INDEX invoice_items_by_invoice ON invoice_items (account_id, invoice) WHERE invoice IS NOT NULL;
 
 CREATE TABLE credit_notes (
     account_id text COLLATE "C" NOT NULL,

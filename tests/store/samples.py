@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import uuid
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from billing_server.domain.account import Account
-from billing_server.domain.book import Book
-from billing_server.domain.customer import Customer, PaymentMethod
-from billing_server.domain.invoice import Invoice, InvoiceLine
+from billing_server.domain.book import Book, Reach
+from billing_server.domain.catalog import Price, Product
+from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
+from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, InvoiceLine
+from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.subscription import Subscription, SubscriptionItem
+from billing_server.domain.test_clock import TestClock
+from billing_server.store.event import EventRow
+from billing_server.store.store import Store
 
 NOW = 1_700_000_000
 MONTH = 30 * 86_400
 
+_run = uuid.uuid4().hex[:8]
 _numbers = itertools.count(1)
 
 
 def new_id(prefix: str) -> str:
     """A new id; ids sort in the order in which they were made."""
-    return f"{prefix}_{next(_numbers):026d}"
+    return f"{prefix}_{_run}{next(_numbers):012d}"
 
 
 def account(**changes: Any) -> Account:
@@ -27,16 +37,45 @@ def account(**changes: Any) -> Account:
     return Account(**{"id": new_id("acct"), "created": NOW, "name": "Test", **changes})
 
 
+def product(**changes: Any) -> Product:
+    """A product."""
+    return Product(**{"id": new_id("prod"), "created": NOW, "name": "Plan", **changes})
+
+
+def price(of: Product, **changes: Any) -> Price:
+    """A one-off price."""
+    return Price(**{"id": new_id("price"), "created": NOW, "product": of.id, "currency": "usd", **changes})
+
+
+def test_clock(**changes: Any) -> TestClock:
+    """A test clock that stands."""
+    return TestClock(**{"id": new_id("clock"), "created": NOW, "name": None, "frozen_time": NOW, **changes})
+
+
 def customer(**changes: Any) -> Customer:
     """A customer."""
     identity = new_id("cus")
-    return Customer(**{"id": identity, "created": NOW, "invoice_prefix": identity[-8:], **changes})
+    return Customer(**{"id": identity, "created": NOW, "invoice_prefix": identity[-12:], **changes})
 
 
 def payment_method(owner: Customer, **changes: Any) -> PaymentMethod:
     """An attached card."""
     values = {"id": new_id("pm"), "created": NOW, "customer": owner.id, "type": "card", "token": "pm_card_visa"}
     return PaymentMethod(**{**values, **changes})
+
+
+def balance_transaction(owner: Customer, **changes: Any) -> BalanceTransaction:
+    """A credit of 5.00."""
+    values = {
+        "id": new_id("cbtxn"),
+        "created": NOW,
+        "customer": owner.id,
+        "currency": "usd",
+        "amount": -500,
+        "ending_balance": -500,
+        "type": "adjustment",
+    }
+    return BalanceTransaction(**{**values, **changes})
 
 
 def subscription(owner: Customer, **changes: Any) -> Subscription:
@@ -66,7 +105,7 @@ def invoice(owner: Customer, of: Subscription | None = None, **changes: Any) -> 
         id=new_id("il"),
         type="subscription_item",
         amount=1000,
-        description="1 × Plan (at 10.00 USD / month)",
+        description="1 x Plan (at 10.00 USD / month)",
         quantity=1,
         period_start=NOW,
         period_end=NOW + MONTH,
@@ -95,19 +134,139 @@ def invoice(owner: Customer, of: Subscription | None = None, **changes: Any) -> 
     return Invoice(**{**values, **changes})
 
 
+OPEN = {"status": "open", "number": "A-0001", "finalized_at": NOW, "automatically_finalizes_at": None}
+"""What makes the draft an open invoice."""
+
+PAID = {
+    **OPEN,
+    "status": "paid",
+    "paid_at": NOW,
+    "auto_advance": False,
+    "amount_paid": 1000,
+    "amount_remaining": 0,
+}
+"""What makes the draft a paid invoice."""
+
+
+def invoice_item(owner: Customer, **changes: Any) -> InvoiceItem:
+    """A pending item of 3.00."""
+    values = {
+        "id": new_id("ii"),
+        "created": NOW,
+        "customer": owner.id,
+        "currency": "usd",
+        "amount": 300,
+        "description": "Extra",
+        "period_start": NOW,
+        "period_end": NOW,
+    }
+    return InvoiceItem(**{**values, **changes})
+
+
+def credit_note(of: Invoice, **changes: Any) -> CreditNote:
+    """A credit of 1.00 before payment."""
+    values = {
+        "id": new_id("cn"),
+        "created": NOW,
+        "number": "A-0001-CN-01",
+        "customer": of.customer,
+        "invoice": of.id,
+        "currency": "usd",
+        "amount": 100,
+        "pre_payment_amount": 100,
+        "type": "pre_payment",
+    }
+    return CreditNote(**{**values, **changes})
+
+
+def attempt(of: Invoice, **changes: Any) -> PaymentAttempt:
+    """A charge of 10.00 that has just begun."""
+    values = {
+        "id": new_id("pa"),
+        "created": NOW,
+        "created_real": NOW,
+        "customer": of.customer,
+        "invoice": of.id,
+        "number": 1,
+        "kind": "initial",
+        "due_at": NOW,
+        "amount": 1000,
+        "currency": "usd",
+        "payment_method": None,
+        "token": "pm_card_visa",
+        "off_session": True,
+        "state": "started",
+        "check_at": NOW + 60,
+    }
+    return PaymentAttempt(**{**values, **changes})
+
+
+SETTLED = {"state": "succeeded", "check_at": None, "settled_at": NOW}
+"""What makes the attempt a success."""
+
+
+def refund(of: PaymentAttempt, **changes: Any) -> Refund:
+    """A refund of 10.00 that has just begun."""
+    values = {
+        "id": new_id("re"),
+        "created": NOW,
+        "created_real": NOW,
+        "customer": of.customer,
+        "invoice": of.invoice,
+        "attempt": of.id,
+        "amount": 1000,
+        "currency": "usd",
+        "reason": "requested_by_customer",
+        "status": "pending",
+        "check_at": NOW + 60,
+    }
+    return Refund(**{**values, **changes})
+
+
+_MAPPINGS = {
+    PaymentMethod: "payment_methods",
+    Subscription: "subscriptions",
+    Invoice: "invoices",
+    InvoiceItem: "invoice_items",
+    PaymentAttempt: "attempts",
+    Refund: "refunds",
+    CreditNote: "credit_notes",
+    BalanceTransaction: "balance_transactions",
+}
+
+
 def book(owner: Customer, *parts: Any, **changes: Any) -> Book:
     """A book with some parts, sorted into their mappings."""
-    names = {
-        "PaymentMethod": "payment_methods",
-        "Subscription": "subscriptions",
-        "Invoice": "invoices",
-        "InvoiceItem": "invoice_items",
-        "PaymentAttempt": "attempts",
-        "Refund": "refunds",
-        "CreditNote": "credit_notes",
-        "BalanceTransaction": "balance_transactions",
-    }
     mappings: dict[str, Any] = {}
     for part in parts:
-        mappings.setdefault(names[type(part).__name__], {})[part.id] = part
+        mappings.setdefault(_MAPPINGS[type(part)], {})[part.id] = part
     return Book(customer=owner, **mappings, **changes)
+
+
+def with_parts(before: Book, *parts: Any) -> Book:
+    """The book with parts added or replaced, in mappings of their own."""
+    mappings: dict[str, Any] = {}
+    for part in parts:
+        name = _MAPPINGS[type(part)]
+        mappings.setdefault(name, dict(getattr(before, name)))[part.id] = part
+    return msgspec.structs.replace(before, **mappings)
+
+
+def event(of: Customer | None, object_id: str | None = None, type_: str = "customer.created") -> EventRow:
+    """An event with a little payload."""
+    owner = None if of is None else of.id
+    return EventRow(type_, owner, object_id or owner or "prod_1", NOW, b"payload")
+
+
+async def save_new(store: Store, account_id: str, *books: Book, events: Sequence[EventRow] = ()) -> None:
+    """Save the books of new customers."""
+    async with store.transaction(account_id) as unit:
+        await unit.open()
+        await unit.save([(None, book) for book in books], events)
+
+
+async def load(store: Store, account_id: str, customer_id: str, reach: Reach) -> Book:
+    """Load one customer's book."""
+    async with store.transaction(account_id) as unit:
+        await unit.open([customer_id])
+        return (await unit.load({customer_id: reach}))[customer_id]

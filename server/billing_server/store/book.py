@@ -143,6 +143,9 @@ class Loader:
         _add(shelf.invoice_items, await self._fetch(INVOICE_ITEMS, "load_pending", items))
         named = _named(wanted, "invoice_items") - shelf.invoice_items.keys()
         _add(shelf.invoice_items, await self._fetch(INVOICE_ITEMS, "get", sorted(named)))
+        billed = {c: reach for c, reach in wanted.items() if reach.items_of_invoices}
+        of_invoices = sorted(_named(billed, "invoices"))
+        _add(shelf.invoice_items, await self._fetch(INVOICE_ITEMS, "load_of_invoices", of_invoices))
 
     async def _load_billing(self, shelf: _Shelf, wanted: Mapping[str, Reach]) -> None:
         """Subscriptions and invoices, and what each brings along."""
@@ -150,6 +153,7 @@ class Loader:
         spans = (list(due), list(due.values()))
         notes = await self._fetch(CREDIT_NOTES, "get", sorted(_named(wanted, "credit_notes")))
         invoices = _named(wanted, "invoices") | {note.invoice for note in notes}
+        invoices |= {item.invoice for item in shelf.invoice_items.values() if item.invoice is not None}
         _add(shelf.invoices, await self._fetch(INVOICES, "get", sorted(invoices)))
         _add(shelf.invoices, await self._fetch(INVOICES, "load_due", *spans))
         _add(shelf.subscriptions, await self._fetch(SUBSCRIPTIONS, "load_due", *spans))

@@ -28,6 +28,13 @@ CROSS JOIN LATERAL (
 ) AS o
 ORDER BY o.id;
 
+-- name: load_of_invoices
+-- The items that stand on some invoices.
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (invoice)
+CROSS JOIN LATERAL (SELECT * FROM invoice_items WHERE account_id = $1 AND invoice = wanted.invoice OFFSET 0) AS o
+ORDER BY o.id;
+
 -- name: delete
 -- Items that were taken out of their books.
 DELETE FROM invoice_items WHERE account_id = $1 AND id = ANY ($2);

@@ -1,0 +1,26 @@
+"""A store on the shared database, and an account of its own for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from billing_server.store.store import Store
+from tests.store import samples
+
+
+@pytest.fixture(scope="session")
+async def store(database_url: str) -> AsyncIterator[Store]:
+    """A store with room for a dozen concurrent transactions."""
+    opened = await Store.open(database_url, max_connections=12)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def account_id(store: Store) -> str:
+    """The id of a new account."""
+    account = samples.account()
+    assert await store.create_account(account)
+    return account.id
