@@ -14,10 +14,11 @@ import msgspec
 
 from billing_server.domain import commands as c
 from billing_server.domain.account import Account, ApiKey
-from billing_server.domain.book import Book
+from billing_server.domain.book import Book, Reach
 from billing_server.domain.decide import decide, reach, target
 from billing_server.domain.errors import Conflict, ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event
+from billing_server.domain.forecast import Assumption, Forecast, forecast
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.pages import decide_pages
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt
@@ -244,6 +245,20 @@ class Engine:
             book = books[owner]
             now = opening.now if book.test_clock is None else book.test_clock.frozen_time
             return self._previewed(book, command, subscription_id, now, opening.now, pages), now
+
+    async def forecast(self, account_id: str, subscription_id: str, until: int, assumption: Assumption) -> Forecast:
+        """What will happen to a subscription until then; the books are read, nothing is written."""
+        wanted = target(c.CancelSubscription(id=subscription_id))
+        async with self.store.transaction(account_id) as unit:
+            owner = (await unit.owners([wanted])).get(wanted)
+            if owner is None:
+                raise ResourceMissing("subscription", subscription_id)
+            opening = await unit.open([owner])
+            pages = await self.pages.at(unit, opening.pages_version)
+            wanted_part = Reach(subscriptions=(subscription_id,), all_live=True, due_until=until)
+            book = (await unit.load({owner: wanted_part}))[owner]
+        now = opening.now if book.test_clock is None else book.test_clock.frozen_time
+        return forecast(book, subscription_id, until, assumption, now=now, wall_now=opening.now, pages=pages)
 
     def _previewed(
         self,

@@ -1,0 +1,143 @@
+"""Forecasts: the same core, run forward in memory from the book. Nothing is written, nobody is charged.
+
+Since the rules are the very ones that time itself uses, a forecast says exactly what will happen as long as
+nobody interferes and payments turn out as assumed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal
+
+import msgspec
+
+from billing_server.domain.advance import advance
+from billing_server.domain.book import Book
+from billing_server.domain.calendar import DAY
+from billing_server.domain.commands import ChargeOutcome, SettleAttempt
+from billing_server.domain.decide import decide
+from billing_server.domain.errors import ResourceMissing, invalid
+from billing_server.domain.event import Cause, Event
+from billing_server.domain.invoice import Invoice, InvoiceItem
+from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, PaymentError, PaymentIntent
+from billing_server.domain.subscription import Subscription
+from billing_server.domain.turn import NewId, Pages
+
+Payments = Literal["succeed", "fail", "fail_then_succeed"]
+
+YEARS_MAX = 20
+EVENTS_MAX = 50_000
+
+DECLINED = ChargeOutcome(
+    state="failed",
+    error=PaymentError(code="card_declined", decline_code="generic_decline", message="the card was declined"),
+)
+SUCCEEDED = ChargeOutcome(state="succeeded")
+
+
+class Assumption(msgspec.Struct, frozen=True, kw_only=True):
+    """How charges turn out: all succeed, all fail, or the first `failures` fail and the rest succeed."""
+
+    payments: Payments = "succeed"
+    failures: int = 0
+
+    def outcome(self, charges_before: int) -> ChargeOutcome:
+        """What becomes of a charge after so many others."""
+        fails = self.payments == "fail" or (self.payments == "fail_then_succeed" and charges_before < self.failures)
+        return DECLINED if fails else SUCCEEDED
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """What will happen to a subscription: the events in order, and the subscription as it will be."""
+
+    events: tuple[Event, ...]
+    subscription: Subscription
+
+
+def forecast(
+    book: Book,
+    subscription_id: str,
+    until: int,
+    assumption: Assumption,
+    *,
+    now: int,
+    wall_now: int,
+    pages: Pages,
+) -> Forecast:
+    """What time and payments will do to a subscription up to and including `until`.
+
+    The book must hold all live objects of the customer and all that wakes until then, because balance and
+    delinquency are shared. Ids of objects that do not exist yet are made up.
+    """
+    if subscription_id not in book.subscriptions:
+        raise ResourceMissing("subscription", subscription_id)
+    if not now < until <= now + YEARS_MAX * 366 * DAY:
+        raise invalid("until", "time_out_of_range", f"it lies in the future, at most {YEARS_MAX} years ahead")
+    numbers = itertools.count(1)
+    run = _Run(wall_now, pages, lambda prefix: f"{prefix}_forecast{next(numbers):08d}", assumption)
+    book = run.settle(book, [attempt for attempt in book.attempts.values() if attempt.state in UNRESOLVED])
+    while True:
+        decision = advance(book, until, wall_now=wall_now, pages=pages, new_id=run.new_id)
+        run.add(decision.events)
+        book = decision.book
+        if not decision.charges:
+            break
+        book = run.settle(book, decision.charges)
+    events = tuple(event for event in run.events if _concerns(event, subscription_id, book))
+    return Forecast(events=events, subscription=book.subscriptions[subscription_id])
+
+
+class _Run:
+    """A forecast in the making: the events so far and the charges so far."""
+
+    def __init__(self, wall_now: int, pages: Pages, new_id: NewId, assumption: Assumption) -> None:
+        self._wall_now = wall_now
+        self._pages = pages
+        self.new_id = new_id
+        self._assumption = assumption
+        self._charges = 0
+        self.events: list[Event] = []
+
+    def add(self, events: tuple[Event, ...]) -> None:
+        """Note events; refuse forecasts without end."""
+        self.events += events
+        if len(self.events) > EVENTS_MAX:
+            raise invalid("until", "time_out_of_range", f"more than {EVENTS_MAX} events; choose an earlier time")
+
+    def settle(self, book: Book, attempts: list[PaymentAttempt] | tuple[PaymentAttempt, ...]) -> Book:
+        """Give each charge the outcome that is assumed, at the time of the charge."""
+        for attempt in attempts:
+            command = SettleAttempt(
+                customer=attempt.customer,
+                invoice=attempt.invoice,
+                subscription=attempt.subscription,
+                attempt=attempt.id,
+                outcome=self._assumption.outcome(self._charges),
+            )
+            self._charges += 1
+            decision = decide(
+                book,
+                command,
+                now=attempt.due_at,
+                wall_now=self._wall_now,
+                pages=self._pages,
+                new_id=self.new_id,
+                cause=Cause(kind="gateway"),
+            )
+            self.add(decision.events)
+            book = decision.book
+        return book
+
+
+def _concerns(event: Event, subscription_id: str, book: Book) -> bool:
+    """Whether the event is about the subscription, its invoices and their payments, or about the customer."""
+    item = event.object
+    match item:
+        case Subscription():
+            return item.id == subscription_id
+        case Invoice() | InvoiceItem():
+            return item.subscription == subscription_id
+        case PaymentIntent():
+            invoice = book.invoices.get(item.invoice)
+            return invoice is not None and invoice.subscription == subscription_id
+    return True
