@@ -185,7 +185,7 @@ def adjust_balance(turn: Turn, command: AdjustBalance) -> BalanceTransaction:
     refuse_deleted(turn.customer)
     currency = command.currency or turn.customer.currency
     if currency is None:
-        raise WrongState("balance_currency_unknown", "the customer has no currency yet; name one", field="currency")
+        raise invalid("currency", "balance_currency_unknown", "the customer has no currency yet; name one")
     fix_currency(turn, currency, "currency")
     return change_balance(
         turn,
