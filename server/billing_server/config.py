@@ -49,6 +49,11 @@ SETTINGS = (
         "",
         "postgresql:// URL of a PostgreSQL 15 or newer. Without it, the embedded PostgreSQL is started.",
     ),
+    Setting(
+        "BILLING_DATABASE_CONNECTIONS",
+        "10",
+        "Connections to the database that one server process opens at most, 2 to 1000.",
+    ),
     Setting("BILLING_TLS_CERT", "", "File with the server's certificate chain (PEM); turns TLS on."),
     Setting("BILLING_TLS_KEY", "", "File with the private key of BILLING_TLS_CERT (PEM)."),
     Setting(
@@ -130,6 +135,7 @@ class Config:
     listen: Address
     data_directory: Path
     database_url: str | None
+    database_connections: int
     tls: Tls | None
     allow_plaintext: bool
     reflection: bool
@@ -153,6 +159,7 @@ class Config:
             listen=listen,
             data_directory=Path(reader.text("BILLING_DATA_DIR") or ".").expanduser().absolute(),
             database_url=_read_database_url(reader),
+            database_connections=reader.number("BILLING_DATABASE_CONNECTIONS", 2, 1_000),
             tls=tls,
             allow_plaintext=allow_plaintext,
             reflection=listen.is_loopback if reflection is None else reflection,
@@ -186,6 +193,7 @@ class Config:
             "listen": f"{self.listen} ({self._describe_tls()})",
             "data directory": str(self.data_directory),
             "database": _without_secrets(self.database_url) if self.database_url else "embedded PostgreSQL",
+            "connections": f"{self.database_connections} at most in each process",
             "payment gateway": str(self.gateway_target or "built-in test gateway"),
             "reflection": "on" if self.reflection else "off",
             "metrics": str(self.metrics_listen or "off"),
@@ -253,14 +261,10 @@ class _Reader:
             with path.open("rb"):
                 return path
         except OSError as error:
-            self.refuse(
-                name, f"{path} cannot be read ({error.strerror}). Name a PEM file that the server may read."
-            )
+            self.refuse(name, f"{path} cannot be read ({error.strerror}). Name a PEM file that the server may read.")
             return path
 
-    def _parsed(
-        self, name: str, parse: Callable[[str], Value], fallback: Fallback, way_out: str
-    ) -> Value | Fallback:
+    def _parsed(self, name: str, parse: Callable[[str], Value], fallback: Fallback, way_out: str) -> Value | Fallback:
         text = self.text(name)
         try:
             return parse(text)

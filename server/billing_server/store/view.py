@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from billing_server.domain.account import Account
 from billing_server.domain.errors import ResourceMissing
 from billing_server.store import event as event_log
 from billing_server.store import owners
@@ -80,6 +81,13 @@ class View:
         """A page of the objects that the filter wants, newest first, after the cursor of the page before."""
         rows: Rows[T] = _LISTED[type(wanted)]
         return await fetch_page(self._connection, rows, self.account_id, wanted, limit=limit, after=after)
+
+    async def account(self) -> Account:
+        """The account itself, with its settings. Raises ResourceMissing."""
+        record = await self._connection.fetchrow(ACCOUNTS.queries["load"], self.account_id)
+        if record is None:
+            raise ResourceMissing("account", self.account_id)
+        return ACCOUNTS.decode([record], skip=1)[0]
 
     async def pages(self) -> ChangedPages:
         """The account with all its products and prices. Raises ResourceMissing."""

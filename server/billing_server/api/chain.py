@@ -1,0 +1,177 @@
+"""What every call passes, outermost first: context, errors, limits, authentication, scope, deadline.
+
+The layers are composed here instead of as interceptors of grpc: they see the method's options, and cost one
+coroutine instead of one for each layer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, Protocol, cast
+
+import grpc
+from google.rpc.status_pb2 import Status
+
+from billing_server.api.call import AUTHORIZATION_KEY, LOG_FIELDS, REQUEST_ID_KEY, Call
+from billing_server.api.endpoints import Edge, Streaming, Unary
+from billing_server.api.limits import Limits
+from billing_server.api.open_streams import OpenStreams
+from billing_server.api.refusals import (
+    CODES,
+    DETAILS_KEY,
+    ScopeMissing,
+    internal,
+    status_of,
+    translated,
+)
+from billing_server.api.replay import Refused
+from billing_server.wire.codec import parse
+from billing_server.wire.contract import Method
+
+LOGGER = logging.getLogger(__name__)
+
+WRITE_SECONDS_MAX: Final = 30.0
+"""How long a stream waits for its reader to take a message before it gives the reader up."""
+
+_SLOW_SECONDS: Final = 5.0
+
+
+class Observer(Protocol):
+    """Learns of each call that has ended."""
+
+    def ended(self, method: str, code: str, seconds: float) -> None:
+        """A call of this method ended with the code of this name after so long."""
+
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Chain:
+    """Makes handlers of methods out of endpoints."""
+
+    def __init__(
+        self,
+        edge: Edge,
+        limits: Limits,
+        streams: OpenStreams,
+        observer: Observer,
+        *,
+        deadline_seconds_max: float,
+        write_seconds_max: float = WRITE_SECONDS_MAX,
+    ) -> None:
+        self._edge = edge
+        self._limits = limits
+        self._streams = streams
+        self._observer = observer
+        self._deadline_seconds_max = deadline_seconds_max
+        self._write_seconds_max = write_seconds_max
+
+    def unary(self, method: Method, endpoint: Unary) -> Callable[[bytes, Context], Any]:
+        """The handler of a method with one response."""
+
+        async def handle(request: bytes, context: Context) -> bytes:
+            call = self._begin(method, context)
+            started = time.monotonic()
+            code = "OK"
+            try:
+                with self._limits.call():
+                    await self._admit(call)
+                    async with asyncio.timeout(self._seconds(context)):
+                        return await endpoint(self._edge, call, parse(method.request_type, request))
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except Exception as error:
+                status = self._status(call, error)
+                code = CODES[status.code].name
+                await _abort(context, call, status)
+                raise AssertionError("a call went on after its end") from error
+            finally:
+                self._end(call, code, started)
+
+        return handle
+
+    def streaming(self, method: Method, endpoint: Streaming) -> Callable[[bytes, Context], Any]:
+        """The handler of a method with a stream of responses."""
+
+        async def handle(request: bytes, context: Context) -> None:
+            call = self._begin(method, context)
+            started = time.monotonic()
+            code = "OK"
+            try:
+                await self._admit(call)
+                with self._limits.stream(call.identity.key_id):
+                    messages = endpoint(self._edge, call, parse(method.request_type, request))
+                    await self._streams.run(call.identity, self._pump(context, call, messages))
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except Exception as error:  # noqa: BLE001  # the outermost layer tells every failure, and nothing of it
+                status = self._status(call, error)
+                code = CODES[status.code].name
+                await _abort(context, call, status)
+            finally:
+                self._end(call, code, started)
+
+        return handle
+
+    # --- the layers
+
+    def _begin(self, method: Method, context: Context) -> Call:
+        call = Call(method, context.invocation_metadata() or ())
+        LOG_FIELDS.set(call.log_fields())
+        context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+        return call
+
+    async def _admit(self, call: Call) -> None:
+        """Authenticate the call and check that its key may make it."""
+        call.identity = await self._edge.key_ring.identify(call.metadata.get(AUTHORIZATION_KEY))
+        LOG_FIELDS.set(call.log_fields())
+        if not call.method.scope or not call.identity.may(call.method.scope):
+            raise ScopeMissing(call.method.scope)
+        call.take_idempotency_key()
+
+    def _seconds(self, context: Context) -> float:
+        """How long the call may take: its own deadline, at most the server's."""
+        remaining = cast("float | None", context.time_remaining())
+        return self._deadline_seconds_max if remaining is None else min(remaining, self._deadline_seconds_max)
+
+    async def _pump(self, context: Context, call: Call, messages: AsyncIterator[bytes]) -> None:
+        """Write what comes; a reader that takes nothing for too long is given up."""
+        await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
+        try:
+            async for message in messages:
+                async with asyncio.timeout(self._write_seconds_max):
+                    await context.write(message)
+        finally:
+            close = getattr(messages, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _status(self, call: Call, error: Exception) -> Status:
+        """The status of what went wrong; failures are logged here and nowhere told."""
+        if isinstance(error, Refused):
+            return error.status
+        refusal = translated(error)
+        if refusal is None:
+            LOGGER.error("%s failed", call.name, exc_info=error)
+            refusal = internal(call.request_id)
+        elif refusal.reason == "unavailable":
+            LOGGER.warning("%s: %s", call.name, error)
+        return status_of(refusal)
+
+    def _end(self, call: Call, code: str, started: float) -> None:
+        seconds = time.monotonic() - started
+        self._observer.ended(call.name, code, seconds)
+        level = logging.INFO if seconds > _SLOW_SECONDS and not call.method.streams else logging.DEBUG
+        if LOGGER.isEnabledFor(level):
+            LOGGER.log(level, "%s %s in %.1f ms", call.name, code, seconds * 1000, extra={"code": code})
+
+
+async def _abort(context: Context, call: Call, status: Status) -> None:
+    """End the call with a status and its details. Raises grpc's own AbortError."""
+    trailing = ((REQUEST_ID_KEY, call.request_id), (DETAILS_KEY, status.SerializeToString()))
+    await context.abort(CODES[status.code], status.message, trailing)

@@ -1,0 +1,205 @@
+"""Methods out of rows: commands, reads and lists differ only in what a row names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+
+from billing_server.api import paging, replay
+from billing_server.api.call import Call
+from billing_server.api.keys import KeyRing
+from billing_server.domain.commands import Command
+from billing_server.domain.errors import InvalidArgument, Violation
+from billing_server.domain.invoice import Invoice
+from billing_server.domain.test_clock import TestClock
+from billing_server.engine.engine import Engine
+from billing_server.engine.work import Caller
+from billing_server.store.listing import Cursor, Filter
+from billing_server.store.view import View
+from billing_server.wire.codec import check, decode, encode
+from billing_server.wire.contract import METHODS
+
+_PACKAGE: Final = "/billing.v1."
+_CURSORS: Final[msgspec.msgpack.Decoder[Cursor]] = msgspec.msgpack.Decoder(tuple[int, str])
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class EventStreams(Protocol):
+    """Sends an account's events as serialized batches; see `billing_server.delivery.streams`."""
+
+    def follow(self, account_id: str, request: Any) -> AsyncIterator[bytes]:
+        """Batches until the reader goes away. Raises refusals before the first one."""
+
+
+class Edge:
+    """What the methods work with."""
+
+    def __init__(self, engine: Engine, key_ring: KeyRing, event_streams: EventStreams) -> None:
+        self.engine = engine
+        self.key_ring = key_ring
+        self.event_streams = event_streams
+
+
+Unary = Callable[[Edge, Call, Any], Awaitable[bytes]]
+Streaming = Callable[[Edge, Call, Any], AsyncIterator[bytes]]
+Refine = Callable[[Edge, Any], Any]
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One method: its path, and what carries it out. Exactly one of the two ways is set."""
+
+    path: str
+    unary: Unary | None = None
+    streaming: Streaming | None = None
+
+
+def path_of(name: str) -> str:
+    """The path of a method written as "InvoiceService/PayInvoice". Raises KeyError when there is none."""
+    path = _PACKAGE + name
+    return METHODS[path].path
+
+
+def caller_of(call: Call, request: Message, encode_result: Callable[[msgspec.Struct], bytes]) -> Caller:
+    """Who asks the engine, and how it keeps the answer."""
+    keyed = call.idempotency_key is not None
+    return Caller(
+        method=call.name,
+        request_id=call.request_id,
+        idempotency_key=call.idempotency_key,
+        request_hash=replay.request_hash(call.method.path, request) if keyed else b"",
+        encode=lambda result: replay.keep_response(encode_result(result)),
+        encode_refusal=replay.keep_refusal,
+    )
+
+
+def command(
+    name: str,
+    command_type: type[Command],
+    *,
+    shown: Callable[[Any], Message] | None = None,
+    refine: Refine | None = None,
+) -> Endpoint:
+    """A method that changes something.
+
+    `shown` makes the response of the engine's result, by default the result's own message; `refine` completes
+    the decoded command.
+    """
+    show = shown or _shown
+
+    def encode_result(result: msgspec.Struct) -> bytes:
+        return show(result).SerializeToString()
+
+    async def run(edge: Edge, call: Call, request: Any) -> bytes:
+        wanted: Command = decode(request, command_type)
+        if refine is not None:
+            wanted = refine(edge, wanted)
+        answer = await edge.engine.execute(call.account_id, wanted, caller_of(call, request, encode_result))
+        if answer.replay is not None:
+            return replay.replayed(answer.replay)
+        if answer.result is None:
+            raise AssertionError(f"{name} has no result")
+        return encode_result(answer.result)
+
+    return Endpoint(path_of(name), unary=run)
+
+
+def nothing(_result: msgspec.Struct) -> Message:
+    """The response of methods that only delete."""
+    return Empty()
+
+
+def _shown(result: msgspec.Struct) -> Message:
+    """A result as its own message. Invoices on a test clock are overdue by a time that is not known here."""
+    on_clock = isinstance(result, Invoice) and result.test_clock is not None
+    return encode(result, None if on_clock else int(time.time()))
+
+
+def get(name: str, noun: type[T], resource_type: str) -> Endpoint:
+    """A method that returns the object with an id."""
+
+    async def run(edge: Edge, call: Call, request: Any) -> bytes:
+        check(request)
+        required(request, "id")
+        async with edge.engine.store.view(call.account_id) as view:
+            found = await view.get(noun, request.id, resource_type)
+            return (await show_all(view, [found]))[0].SerializeToString()
+
+    return Endpoint(path_of(name), unary=run)
+
+
+def listing(
+    name: str,
+    field: str,
+    wanted: Callable[[Any], Filter[Any]],
+    *,
+    show: Callable[[View, Sequence[Any]], Awaitable[Sequence[Message]]] | None = None,
+) -> Endpoint:
+    """A method that lists objects, newest first, into a field of its response."""
+    path = path_of(name)
+    response_type: Any = METHODS[path].response_type
+
+    async def run(edge: Edge, call: Call, request: Any) -> bytes:
+        check(request)
+        size = paging.page_size(request)
+        after = paging.read_token(path, request, _CURSORS)
+        async with edge.engine.store.view(call.account_id) as view:
+            page = await view.page(wanted(request), limit=size, after=after)
+            messages = await (show or show_all)(view, page.items)
+        response = response_type(next_page_token=paging.make_token(path, request, page.next))
+        getattr(response, field).extend(messages)
+        serialized: bytes = response.SerializeToString()
+        return serialized
+
+    return Endpoint(path, unary=run)
+
+
+async def show_all(view: View, objects: Sequence[Any]) -> Sequence[Message]:
+    """The messages of some objects, as of now; of those on test clocks, as of the clock's time."""
+    now = int(time.time())
+    moments = await clock_times(view, objects)
+    return [encode(found, moments.get(getattr(found, "test_clock", None), now)) for found in objects]
+
+
+async def clock_times(view: View, objects: Sequence[Any]) -> Mapping[str | None, int]:
+    """What time it is on the test clocks of those objects that depend on it."""
+    ids = {found.test_clock for found in objects if isinstance(found, Invoice) and found.test_clock is not None}
+    if not ids:
+        return {}
+    return {clock.id: clock.frozen_time for clock in await view.get_many(TestClock, sorted(ids))}
+
+
+def required(request: Any, *fields: str) -> None:
+    """Refuse a request that lacks one of these fields."""
+
+    missing = [Violation(field, "parameter_missing", "is required") for field in fields if not getattr(request, field)]
+    if missing:
+        raise InvalidArgument(*missing)
+
+
+def span(request: Any, field: str) -> tuple[int | None, int | None]:
+    """Start (inclusive) and end (exclusive) of a TimeRange field."""
+    if not request.HasField(field):
+        return None, None
+    found = getattr(request, field)
+    start = found.start.seconds if found.HasField("start") else None
+    end = found.end.seconds if found.HasField("end") else None
+    return start, end
+
+
+def choice(request: Any, field: str) -> Any:
+    """The domain's word for the value of an enum field; None when it is not set."""
+    descriptor = request.DESCRIPTOR.fields_by_name[field]
+    number = getattr(request, field)
+    return word_of(descriptor.enum_type, number) if number else None
+
+
+def word_of(enum_type: Any, number: int) -> str:
+    """The domain's word for an enum value: its name without the enum's prefix, in lower case."""
+    prefix = enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return str(enum_type.values_by_number[number].name.removeprefix(prefix).lower())

@@ -1,0 +1,87 @@
+"""SubscriptionService: the life of subscriptions, and previews of what they will cost."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from billing.v1.event_model_pb2 import Event as EventMessage
+from billing.v1.subscription_service_pb2 import ForecastSubscriptionResponse
+from billing_server.api.call import Call
+from billing_server.api.endpoints import Edge, Endpoint, choice, command, get, listing, path_of, required, span, word_of
+from billing_server.domain import commands as c
+from billing_server.domain.errors import invalid
+from billing_server.domain.forecast import Assumption
+from billing_server.domain.subscription import Subscription
+from billing_server.store.subscription import SubscriptionFilter
+from billing_server.wire.codec import check, decode, encode, encode_event
+
+_PREVIEWED: Final[dict[str, type[c.Command]]] = {
+    "create": c.CreateSubscription,
+    "update": c.UpdateSubscription,
+    "cancel": c.CancelSubscription,
+    "resume": c.ResumeSubscription,
+}
+
+
+_FAILURES_MAX: Final = 1_000
+
+
+def _subscriptions(request: Any) -> SubscriptionFilter:
+    created_from, created_before = span(request, "created")
+    enum_type = request.DESCRIPTOR.fields_by_name["statuses"].enum_type
+    if 0 in request.statuses:
+        raise invalid("statuses", "parameter_invalid_empty", "must not hold the unspecified status")
+    statuses = tuple(word_of(enum_type, number) for number in request.statuses)
+    return SubscriptionFilter(
+        customer=request.customer or None,
+        statuses=statuses or None,  # type: ignore[arg-type]  # the enum's words are the Literal's
+        ended=None if statuses or request.include_ended else False,
+        price=request.price or None,
+        collection_method=choice(request, "collection_method"),
+        test_clock=request.test_clock or None,
+        created_from=created_from,
+        created_before=created_before,
+    )
+
+
+async def _preview(edge: Edge, call: Call, request: Any) -> bytes:
+    """The invoice that would come; the engine keeps nothing of it."""
+    check(request)
+    which = request.WhichOneof("preview")
+    if which is None:
+        raise invalid("preview", "parameter_missing", "name a subscription, or a command to preview")
+    if which == "subscription":
+        if not request.subscription:
+            raise invalid("subscription", "parameter_invalid_empty", "must not be empty")
+        invoice, now = await edge.engine.preview(call.account_id, None, request.subscription)
+    else:
+        nested = getattr(request, which)
+        wanted = decode(nested, _PREVIEWED[which])
+        invoice, now = await edge.engine.preview(call.account_id, wanted, None)
+    return encode(invoice, now).SerializeToString()
+
+
+async def _forecast(edge: Edge, call: Call, request: Any) -> bytes:
+    """What will happen; events are parsed from what would have been stored, so they are the very same."""
+    check(request)
+    required(request, "id", "until")
+    if not 0 <= request.failures <= _FAILURES_MAX:
+        raise invalid("failures", "parameter_invalid_integer", f"from 0 to {_FAILURES_MAX}")
+    assumption = Assumption(payments=choice(request, "payments") or "succeed", failures=request.failures)
+    told = await edge.engine.forecast(call.account_id, request.id, request.until.seconds, assumption)
+    events = (encode_event(call.account_id, event) for event in told.events)
+    return ForecastSubscriptionResponse(
+        events=map(EventMessage.FromString, events), subscription=encode(told.subscription)
+    ).SerializeToString()
+
+
+ENDPOINTS: Final = (
+    command("SubscriptionService/CreateSubscription", c.CreateSubscription),
+    get("SubscriptionService/GetSubscription", Subscription, "subscription"),
+    listing("SubscriptionService/ListSubscriptions", "subscriptions", _subscriptions),
+    command("SubscriptionService/UpdateSubscription", c.UpdateSubscription),
+    command("SubscriptionService/CancelSubscription", c.CancelSubscription),
+    command("SubscriptionService/ResumeSubscription", c.ResumeSubscription),
+    Endpoint(path_of("SubscriptionService/PreviewSubscriptionInvoice"), unary=_preview),
+    Endpoint(path_of("SubscriptionService/ForecastSubscription"), unary=_forecast),
+)

@@ -1,0 +1,208 @@
+"""The only wiring point: from settings to a server that serves, and back to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Final
+
+import grpc
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
+from grpc_health.v1.health import aio as aio_health
+from grpc_reflection.v1alpha import reflection
+
+from billing_server.api.chain import Chain
+from billing_server.api.endpoints import Edge
+from billing_server.api.keys import KeyRing
+from billing_server.api.limits import Limits
+from billing_server.api.open_streams import OpenStreams
+from billing_server.api.server import SERVICE_NAMES, make_handlers
+from billing_server.config import Address, Config
+from billing_server.delivery.streams import EventStreams
+from billing_server.engine.engine import Engine
+from billing_server.gateways.port import PaymentGateway
+from billing_server.gateways.remote import RemoteGateway
+from billing_server.gateways.test import BuiltInGateway
+from billing_server.metrics import DueBooks, Metrics, MetricsServer
+from billing_server.store.store import Store
+from billing_server.store.test_gateway import GatewayRow
+
+LOGGER = logging.getLogger(__name__)
+
+MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+METADATA_BYTES_MAX: Final = 16 * 1024
+STREAMS_OF_CONNECTION_MAX: Final = 1_000
+CONNECTION_AGE_SECONDS_MAX: Final = 3_600
+CONNECTION_GRACE_SECONDS: Final = 600
+KEEPALIVE_SECONDS: Final = 60
+KEEPALIVE_TIMEOUT_SECONDS: Final = 20
+PING_SECONDS_MIN: Final = 10
+_WATCH_SECONDS: Final = 1.0
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class PortTakenError(Exception):
+    """The address cannot be listened on; the message says what to do."""
+
+
+def port_taken(address: Address, setting: str = "BILLING_LISTEN") -> PortTakenError:
+    """The refusal to start beside whoever has the port."""
+    return PortTakenError(
+        f"{address} cannot be listened on: another program uses the port, or the address is not this machine's. "
+        f"Stop that program, or set {setting} to another HOST:PORT."
+    )
+
+
+def make_gateway(config: Config, store: Store) -> PaymentGateway:
+    """The payment gateway that the settings name."""
+    if config.gateway_target is not None:
+        return RemoteGateway(str(config.gateway_target))
+    return BuiltInGateway(store, GatewayRow)
+
+
+async def open_engine(config: Config, database_url: str) -> Engine:
+    """An engine on a migrated database, not started. Raises StoreUnavailable."""
+    store = await Store.open(database_url, max_connections=config.database_connections)
+    return Engine(store, make_gateway(config, store))
+
+
+class Server:
+    """One process's server. Made by `start`; `close` takes it down in order."""
+
+    def __init__(self, config: Config, engine: Engine) -> None:
+        self._config = config
+        self.engine = engine
+        self._key_ring = KeyRing(engine.store)
+        self._event_streams = EventStreams(engine.store, engine.bell)
+        self._limits = Limits(streams_max=config.streams_max)
+        self._open_streams = OpenStreams(self._key_ring)
+        self._metrics = Metrics()
+        self._due_books = DueBooks()
+        self._health = aio_health.HealthServicer()
+        self._server = grpc.aio.server(options=_options(config))
+        self._metrics_server: MetricsServer | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.address = config.listen
+
+    @classmethod
+    async def start(cls, config: Config, database_url: str) -> Server:
+        """Serve a migrated database. Raises PortTakenError and StoreUnavailable."""
+        server = cls(config, await open_engine(config, database_url))
+        try:
+            await server._start()
+        except BaseException:
+            await server.close(drain_seconds=0)
+            raise
+        return server
+
+    async def _start(self) -> None:
+        edge = Edge(self.engine, self._key_ring, self._event_streams)
+        chain = Chain(
+            edge,
+            self._limits,
+            self._open_streams,
+            self._metrics,
+            deadline_seconds_max=self._config.deadline_seconds_max,
+        )
+        self._server.add_generic_rpc_handlers((make_handlers(chain),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if self._config.reflection:
+            names = (*SERVICE_NAMES, HEALTH_NAME, reflection.SERVICE_NAME, "grpc.channelz.v1.Channelz")
+            reflection.enable_server_reflection(names, self._server)
+            channelz.add_channelz_servicer(self._server)
+        self._listen()
+        self._metrics.watch(self.engine, self._limits, self._event_streams, self._due_books)
+        if self._config.metrics_listen is not None:
+            try:
+                self._metrics_server = self._metrics.serve(self._config.metrics_listen)
+            except OSError as error:
+                raise port_taken(self._config.metrics_listen, "BILLING_METRICS_LISTEN") from error
+        await self.engine.start()
+        await self._server.start()
+        await self._tell_health(_SERVING)
+        self._watcher = asyncio.create_task(self._watch(), name="watch the engine's health")
+
+    def _listen(self) -> None:
+        address = str(self._config.listen)
+        try:
+            if self._config.tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, _credentials(self._config))
+        except RuntimeError as error:
+            raise port_taken(self._config.listen) from error
+        if port == 0:
+            raise port_taken(self._config.listen)
+        self.address = Address(self._config.listen.host, port)
+
+    async def _watch(self) -> None:
+        """Health follows the timekeeper: a server that does not bill must not look well."""
+        healthy = True
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if healthy == self.engine.timekeeper.failing:
+                healthy = not healthy
+                LOGGER.warning("the timekeeper %s", "works again" if healthy else "fails")
+                await self._tell_health(_SERVING if healthy else _NOT_SERVING)
+
+    async def _tell_health(self, status: int) -> None:
+        for name in ("", *SERVICE_NAMES):
+            await self._health.set(name, status)
+
+    async def close(self, drain_seconds: float | None = None) -> None:
+        """Say so, take no more calls, finish those that run, then stop time and give up the connections."""
+        seconds = self._config.drain_seconds if drain_seconds is None else drain_seconds
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        await self._health.enter_graceful_shutdown()
+        self._open_streams.drain()
+        await self._end_calls(seconds)
+        await self._open_streams.close()
+        await self.engine.close(seconds)
+        await self.engine.store.close()
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.close)
+
+    async def _end_calls(self, seconds: float) -> None:
+        """Wait for the calls that run; streams of health and reflection are not waited for."""
+        stopping = asyncio.create_task(self._server.stop(seconds))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._limits.idle()
+        await self._server.stop(0)
+        await stopping
+
+
+def _options(config: Config) -> list[tuple[str, Any]]:
+    """Channel arguments of the server. Pings are welcome well before grpc's own 300 s (trap 7)."""
+    return [
+        ("grpc.so_reuseport", int(config.workers > 1)),
+        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+        ("grpc.max_concurrent_streams", STREAMS_OF_CONNECTION_MAX),
+        ("grpc.max_connection_age_ms", CONNECTION_AGE_SECONDS_MAX * 1_000),
+        ("grpc.max_connection_age_grace_ms", CONNECTION_GRACE_SECONDS * 1_000),
+        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1_000),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * 1_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_SECONDS_MIN * 1_000),
+        ("grpc.enable_channelz", int(config.reflection)),
+    ]
+
+
+def _credentials(config: Config) -> grpc.ServerCredentials:
+    tls = config.tls
+    assert tls is not None
+    authorities = None if tls.client_authorities_file is None else tls.client_authorities_file.read_bytes()
+    return grpc.ssl_server_credentials(
+        [(tls.key_file.read_bytes(), tls.certificate_file.read_bytes())],
+        root_certificates=authorities,
+        require_client_auth=authorities is not None,
+    )

@@ -1,0 +1,197 @@
+"""Event streams: replay from any position, then live, without a gap or a repeat between the two.
+
+There is no switch between the two: a stream only ever reads what comes after the position that it has reached,
+and waits when there is nothing. The bell wakes it; a look now and then finds what a lost ring would hide. No
+connection is held while a batch is being sent, so a slow reader costs one batch of memory and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from billing_server.domain.errors import InvalidArgument, OutOfRange, Violation
+from billing_server.engine.bell import Bell
+from billing_server.store.event import EventFilter, StoredEvent
+from billing_server.store.store import Store
+from billing_server.wire.codec import event_batch_bytes
+
+BATCH_DEFAULT: Final = 100
+BATCH_MAX: Final = 1_000
+BATCH_BYTES_MAX: Final = 1_000_000
+"""A batch that grows beyond is sent in parts: clients accept 4 MiB unless they are told otherwise."""
+
+HEARTBEAT_DEFAULT: Final = 15
+HEARTBEAT_MAX: Final = 300
+FILTERS_MAX: Final = 100
+POLL_SECONDS: Final = 5.0
+"""How long a stream trusts the bell before it looks for itself."""
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """A request, checked."""
+
+    after: int
+    batch_max: int
+    heartbeat_seconds: int
+    events: EventFilter
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """What a look at the log found: some events, how far they reach, and the head at that moment."""
+
+    events: Sequence[StoredEvent]
+    reached: int
+    head: int
+
+
+class _Progress:
+    """How far one stream has come, for the metrics."""
+
+    __slots__ = ("head", "reached")
+
+    def __init__(self) -> None:
+        self.head = 0
+        self.reached = 0
+
+
+class EventStreams:
+    """The streams of one process."""
+
+    def __init__(self, store: Store, bell: Bell, *, poll_seconds: float = POLL_SECONDS) -> None:
+        self._store = store
+        self._bell = bell
+        self._poll_seconds = poll_seconds
+        self._open: set[_Progress] = set()
+
+    @property
+    def lag(self) -> int:
+        """How many positions the slowest stream is behind its account's head."""
+        return max((progress.head - progress.reached for progress in self._open), default=0)
+
+    async def follow(self, account_id: str, request: Any) -> AsyncIterator[bytes]:
+        """Serialized batches of a StreamEventsRequest, for as long as they are asked for.
+
+        Raises InvalidArgument, and OutOfRange when events after the position are gone or it is ahead of the log.
+        """
+        wanted = _read(request)
+        with self._bell.listening(account_id) as rung, self._progress() as progress:
+            progress.reached = await self._start(account_id, wanted.after)
+            told_at, caught_up = time.monotonic(), False
+            while True:
+                rung.clear()
+                found = await self._look(account_id, wanted, progress.reached)
+                progress.head, progress.reached = found.head, found.reached
+                at_head = found.reached >= found.head
+                silent_for = time.monotonic() - told_at
+                if found.events or (at_head and not caught_up) or silent_for >= wanted.heartbeat_seconds:
+                    for batch in _batches(account_id, found, caught_up=at_head):
+                        yield batch
+                    told_at = time.monotonic()
+                caught_up = caught_up or at_head
+                if at_head:
+                    silence_left = told_at + wanted.heartbeat_seconds - time.monotonic()
+                    await _wait(rung, min(self._poll_seconds, silence_left))
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[_Progress]:
+        progress = _Progress()
+        self._open.add(progress)
+        try:
+            yield progress
+        finally:
+            self._open.discard(progress)
+
+    async def _start(self, account_id: str, after: int) -> int:
+        """The position from which to read; 0 starts with the oldest event. Raises OutOfRange."""
+        async with self._store.view(account_id) as view:
+            head = await view.head()
+            oldest = await view.oldest()
+        oldest = head + 1 if oldest is None else oldest
+        if after == 0:
+            return oldest - 1
+        if after > head:
+            raise OutOfRange(f"position {after} is ahead of the log", oldest=oldest, newest=head)
+        _refuse_gap(after, oldest, head)
+        return after
+
+    async def _look(self, account_id: str, wanted: _Wanted, reached: int) -> _Found:
+        """What comes after a position. Raises OutOfRange when events of it are no longer kept."""
+        async with self._store.view(account_id) as view:
+            page = await view.read_events(after=reached, limit=wanted.batch_max, wanted=wanted.events)
+            if page.scanned_to > reached and not _is_dense(page.events, reached, page.scanned_to):
+                # What is missing was filtered out, or has been purged since the position was reached.
+                oldest = await view.oldest()
+                _refuse_gap(reached, page.head + 1 if oldest is None else oldest, page.head)
+        return _Found(page.events, page.scanned_to, page.head)
+
+
+def _is_dense(events: Sequence[StoredEvent], after: int, until: int) -> bool:
+    """Whether the events are all there ever were after one position until another."""
+    return len(events) == until - after
+
+
+def _refuse_gap(after: int, oldest: int, head: int) -> None:
+    """Refuse to skip events silently."""
+    if after + 1 < oldest:
+        raise OutOfRange(
+            f"the events after position {after} are no longer kept; the oldest is at {oldest}",
+            oldest=oldest,
+            newest=head,
+        )
+
+
+def _batches(account_id: str, found: _Found, *, caught_up: bool) -> Iterator[bytes]:
+    """The events as batches of bounded size, at least one; only the last may tell that it reaches the head."""
+    part: list[tuple[int, bytes]] = []
+    size = 0
+    for event in found.events:
+        if part and size + len(event.payload) > BATCH_BYTES_MAX:
+            yield event_batch_bytes(account_id, part, found.head, caught_up=False)
+            part, size = [], 0
+        part.append((event.position, event.payload))
+        size += len(event.payload)
+    yield event_batch_bytes(account_id, part, found.head, caught_up=caught_up)
+
+
+async def _wait(rung: asyncio.Event, seconds: float) -> None:
+    """Wait for the bell, but not longer than this."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(seconds, 0)):
+            await rung.wait()
+
+
+def _read(request: Any) -> _Wanted:
+    """The request, checked. Raises InvalidArgument with all violations."""
+    violations = [
+        Violation(field, "parameter_invalid_integer", f"must be {lowest} to {highest}, or 0 for the default")
+        for field, lowest, highest in (
+            ("batch_max", 1, BATCH_MAX),
+            ("heartbeat_seconds", 1, HEARTBEAT_MAX),
+        )
+        if not 0 <= getattr(request, field) <= highest
+    ]
+    if request.after_position < 0:
+        violations.append(Violation("after_position", "parameter_invalid_integer", "must be 0 or more"))
+    violations += [
+        Violation(field, "parameter_invalid", f"has at most {FILTERS_MAX} entries")
+        for field in ("types", "object_ids")
+        if len(getattr(request, field)) > FILTERS_MAX
+    ]
+    if violations:
+        raise InvalidArgument(*violations)
+    return _Wanted(
+        after=request.after_position,
+        batch_max=request.batch_max or BATCH_DEFAULT,
+        heartbeat_seconds=request.heartbeat_seconds or HEARTBEAT_DEFAULT,
+        events=EventFilter(
+            types=tuple(request.types),
+            customer=request.customer or None,
+            object_ids=tuple(request.object_ids),
+        ),
+    )

@@ -1,0 +1,108 @@
+"""Prometheus metrics of one process: calls by code and latency, streams, due work, charges, parked books."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Final
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from billing_server.api.limits import Limits
+from billing_server.config import Address
+from billing_server.delivery.streams import EventStreams
+from billing_server.engine.engine import Engine
+
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """Counts calls, and reads the rest from the process's parts when it is asked."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._calls = Counter(
+            "billing_calls", "Calls by method and status code.", ("method", "code"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "billing_call_seconds", "Time that calls took.", ("method",), buckets=_BUCKETS, registry=self.registry
+        )
+
+    def ended(self, method: str, code: str, seconds: float) -> None:
+        """A call of this method ended with the code of this name after so long."""
+        self._calls.labels(method, code).inc()
+        self._seconds.labels(method).observe(seconds)
+
+    def watch(self, engine: Engine, limits: Limits, streams: EventStreams, due_books: DueBooks) -> None:
+        """Show the state of these parts as well."""
+        self.registry.register(_Parts(engine, limits, streams, due_books))
+
+    def serve(self, address: Address) -> MetricsServer:
+        """Answer scrapes over HTTP in a thread of its own. Raises OSError when the address is taken."""
+        server, thread = start_http_server(address.port, address.host, self.registry)
+        return MetricsServer(server, thread)
+
+
+class MetricsServer:
+    """The HTTP server that answers scrapes."""
+
+    def __init__(self, server: WSGIServer, thread: threading.Thread) -> None:
+        self._server = server
+        self._thread = thread
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class DueBooks:
+    """How many books were due but not yet billed when that was last counted."""
+
+    count = 0
+
+
+class _Parts(Collector):
+    """What the parts of the process say of themselves. Read from the scraping thread: plain numbers only."""
+
+    def __init__(self, engine: Engine, limits: Limits, streams: EventStreams, due_books: DueBooks) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._streams = streams
+        self._due_books = due_books
+
+    def collect(self) -> Iterable[Metric]:
+        """All values as they are now."""
+        engine = self._engine
+        yield _gauge("billing_due_books", "Books that are due and not billed yet.", self._due_books.count)
+        yield _gauge("billing_calls_running", "Calls that are being answered.", self._limits.calls)
+        yield _gauge("billing_streams_open", "Streams that are open.", self._limits.streams)
+        yield _gauge("billing_stream_lag_events", "Events that the slowest stream is behind.", self._streams.lag)
+        yield _gauge("billing_commands_waiting", "Commands that wait for their batch.", engine.group.waiting)
+        yield _gauge("billing_timekeeper_failing", "1 while the timekeeper fails.", int(engine.timekeeper.failing))
+        yield CounterMetricFamily("billing_timekeeper_failures", "Ticks that failed.", engine.timekeeper.failures)
+        yield CounterMetricFamily("billing_books_parked", "Books put aside because they failed.", engine.door.parked)
+        charges = CounterMetricFamily("billing_charges", "Answers of the payment gateway.", labels=["outcome"])
+        for outcome, count in sorted(engine.cashier.outcomes.items()):
+            charges.add_metric([outcome], count)
+        yield charges
+
+
+def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, meaning, value)
