@@ -18,7 +18,7 @@ from billing_server.domain.errors import InvalidArgument, Violation
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.test_clock import TestClock
 from billing_server.engine.engine import Engine
-from billing_server.engine.work import Caller
+from billing_server.engine.work import Answer, Caller
 from billing_server.store.listing import Cursor, Filter
 from billing_server.store.view import View
 from billing_server.wire.codec import check, decode, encode
@@ -48,6 +48,9 @@ class Edge:
 
 Unary = Callable[[Edge, Call, Any], Awaitable[bytes]]
 Streaming = Callable[[Edge, Call, Any], AsyncIterator[bytes]]
+EncodeResult = Callable[[msgspec.Struct, int | None], bytes]
+"""Makes the serialized response of a result, as it is seen at a moment."""
+
 Refine = Callable[[Edge, Any], Any]
 
 
@@ -65,7 +68,7 @@ def path_of(name: str) -> str:
     return METHODS[path].path
 
 
-def caller_of(call: Call, request: Message, encode_result: Callable[[msgspec.Struct], bytes]) -> Caller:
+def caller_of(call: Call, request: Message, encode_result: EncodeResult) -> Caller:
     """Who asks the engine, and how it keeps the answer."""
     keyed = call.idempotency_key is not None
     return Caller(
@@ -73,16 +76,25 @@ def caller_of(call: Call, request: Message, encode_result: Callable[[msgspec.Str
         request_id=call.request_id,
         idempotency_key=call.idempotency_key,
         request_hash=replay.request_hash(call.method.path, request) if keyed else b"",
-        encode=lambda result: replay.keep_response(encode_result(result)),
+        encode=lambda result, now: replay.keep_response(encode_result(result, now)),
         encode_refusal=replay.keep_refusal,
     )
+
+
+def response_of(answer: Answer, encode_result: EncodeResult) -> bytes:
+    """The serialized response of an answer, new or kept. Raises Refused when a refusal was kept."""
+    if answer.replay is not None:
+        return replay.replayed(answer.replay)
+    if answer.result is None:
+        raise AssertionError("an answer without a result")
+    return encode_result(answer.result, answer.now)
 
 
 def command(
     name: str,
     command_type: type[Command],
     *,
-    shown: Callable[[Any], Message] | None = None,
+    shown: Callable[[Any, int | None], Message] = encode,
     refine: Refine | None = None,
 ) -> Endpoint:
     """A method that changes something.
@@ -90,34 +102,23 @@ def command(
     `shown` makes the response of the engine's result, by default the result's own message; `refine` completes
     the decoded command.
     """
-    show = shown or _shown
 
-    def encode_result(result: msgspec.Struct) -> bytes:
-        return show(result).SerializeToString()
+    def encode_result(result: msgspec.Struct, now: int | None) -> bytes:
+        return shown(result, now).SerializeToString()
 
     async def run(edge: Edge, call: Call, request: Any) -> bytes:
         wanted: Command = decode(request, command_type)
         if refine is not None:
             wanted = refine(edge, wanted)
         answer = await edge.engine.execute(call.account_id, wanted, caller_of(call, request, encode_result))
-        if answer.replay is not None:
-            return replay.replayed(answer.replay)
-        if answer.result is None:
-            raise AssertionError(f"{name} has no result")
-        return encode_result(answer.result)
+        return response_of(answer, encode_result)
 
     return Endpoint(path_of(name), unary=run)
 
 
-def nothing(_result: msgspec.Struct) -> Message:
+def nothing(_result: msgspec.Struct, _now: int | None) -> Message:
     """The response of methods that only delete."""
     return Empty()
-
-
-def _shown(result: msgspec.Struct) -> Message:
-    """A result as its own message. Invoices on a test clock are overdue by a time that is not known here."""
-    on_clock = isinstance(result, Invoice) and result.test_clock is not None
-    return encode(result, None if on_clock else int(time.time()))
 
 
 def get(name: str, noun: type[T], resource_type: str) -> Endpoint:
@@ -177,7 +178,8 @@ async def clock_times(view: View, objects: Sequence[Any]) -> Mapping[str | None,
 def required(request: Any, *fields: str) -> None:
     """Refuse a request that lacks one of these fields."""
 
-    missing = [Violation(field, "parameter_missing", "is required") for field in fields if not getattr(request, field)]
+    present = {descriptor.name for descriptor, _ in request.ListFields()}
+    missing = [Violation(field, "parameter_missing", "is required") for field in fields if field not in present]
     if missing:
         raise InvalidArgument(*missing)
 

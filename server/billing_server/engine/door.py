@@ -25,15 +25,14 @@ from billing_server.domain.test_clock import TestClock
 from billing_server.domain.turn import Pages
 from billing_server.engine.bell import Bell
 from billing_server.engine.conclusion import conclude, refusal_of
+from billing_server.engine.events import event_rows
 from billing_server.engine.ids import IdSource
 from billing_server.engine.pages import PagesCache
 from billing_server.engine.work import Answered, Caller, Woken, Work
 from billing_server.store.errors import CommitUnknown, StoreBusy, StoreUnavailable
-from billing_server.store.event import EventRow
 from billing_server.store.idempotency import IdempotencyRow
 from billing_server.store.store import Store
 from billing_server.store.unit import Opening, Unit
-from billing_server.wire.codec import encode_event
 
 LOGGER = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class Door:
         self._store = store
         self._pages = pages
         self._new_id = new_id
-        self._bell = bell
+        self.bell = bell
         self.parked = 0
 
     # --- commands
@@ -63,14 +62,14 @@ class Door:
     async def execute(self, account_id: str, batch: Sequence[Work]) -> None:
         """Carry out the batch and tell each who waits; raises nothing."""
         try:
-            answers = await self._committed(account_id, lambda unit: self._execute(unit, batch))
+            answers = await self.committed(account_id, lambda unit: self._execute(unit, batch))
         except (StoreUnavailable, DomainError) as error:
             for work in batch:
                 work.fail(error)
         except Exception as error:  # noqa: BLE001  # whoever waits must be told, whatever broke
             await self._split(account_id, batch, error)
         else:
-            self._bell.ring(account_id)
+            self.bell.ring(account_id)
             for work, answer in zip(batch, answers, strict=True):
                 if isinstance(answer, Answered):
                     work.give(answer)
@@ -87,8 +86,8 @@ class Door:
         await self.execute(account_id, batch[:middle])
         await self.execute(account_id, batch[middle:])
 
-    async def _committed(self, account_id: str, body: Callable[[Unit], Awaitable[T]]) -> T:
-        """Run a transaction until it is known whether it took effect.
+    async def committed(self, account_id: str, body: Callable[[Unit], Awaitable[T]]) -> T:
+        """Run a transaction until it is known whether it took effect. `body` may be run more than once.
 
         A connection that breaks during COMMIT says nothing about the outcome (trap 9): the database is asked.
         """
@@ -151,9 +150,9 @@ class Door:
         async def body(unit: Unit) -> Woken:
             return await self._wake(unit, limit, until, test_clock)
 
-        woken = await self._committed(account_id, body)
+        woken = await self.committed(account_id, body)
         if woken.events:
-            self._bell.ring(account_id)
+            self.bell.ring(account_id)
         return woken
 
     async def _wake(self, unit: Unit, limit: int, until: int | None, test_clock: str | None) -> Woken:
@@ -220,7 +219,7 @@ class Door:
             await unit.save(leased)
             return Woken(books=len(claimed), charges=tuple(charges), refunds=tuple(refunds))
 
-        return await self._committed(account_id, body)
+        return await self.committed(account_id, body)
 
 
 def _reaches(batch: Sequence[Work], customers: Sequence[str | None]) -> dict[str, Reach]:
@@ -362,9 +361,11 @@ class _Session:
             attempt = decision.book.attempts.get(work.command.attempt)
             refusal = None if attempt is None else refusal_of(origin.command, attempt)
             result = conclude(origin.result, decision.book, decision.result)
-        self._remember(work, decision, result, refusal)
+        clock = decision.book.test_clock
+        now = self._opening.now if clock is None else clock.frozen_time
+        self._remember(work, decision, result, refusal, now)
         return Answered(
-            now=self._opening.now,
+            now=now,
             result=result,
             refusal=refusal,
             charges=decision.charges,
@@ -372,7 +373,7 @@ class _Session:
         )
 
     def _remember(
-        self, work: Work, decision: Decision, result: msgspec.Struct | None, refusal: DomainError | None
+        self, work: Work, decision: Decision, result: msgspec.Struct | None, refusal: DomainError | None, now: int
     ) -> None:
         """Keep the answer beside its key: final, or which attempt it still depends on."""
         caller = work.caller or (None if work.origin is None else work.origin.caller)
@@ -383,7 +384,7 @@ class _Session:
             unfinished = work.command.attempt
         response = None
         if unfinished is None:
-            response = answer_bytes(caller, result, refusal)
+            response = answer_bytes(caller, result, refusal, now)
         self._answers[caller.idempotency_key] = IdempotencyRow(
             key=caller.idempotency_key,
             method=caller.method,
@@ -401,28 +402,18 @@ class _Session:
             for customer, book in self._books.items()
             if self._before.get(customer) is not book
         ]
-        account_id = self._unit.account_id
-        rows = [
-            EventRow(
-                type=event.type,
-                customer=event.customer,
-                object_id=event.object.id,  # type: ignore[attr-defined]  # every told object has an id
-                created=event.created,
-                payload=encode_event(account_id, event),
-            )
-            for event in self._events
-        ]
+        rows = event_rows(self._unit.account_id, self._events)
         if saved or rows or self._answers:
             await self._unit.save(saved, rows, list(self._answers.values()))
         self.events_saved = len(rows)
         return bool(rows)
 
 
-def answer_bytes(caller: Caller, result: msgspec.Struct | None, refusal: DomainError | None) -> bytes | None:
-    """The answer as it is stored beside its key."""
+def answer_bytes(caller: Caller, result: msgspec.Struct | None, refusal: DomainError | None, now: int) -> bytes | None:
+    """The answer as it is stored beside its key; the result is seen at `now`."""
     if refusal is not None:
         return None if caller.encode_refusal is None else caller.encode_refusal(refusal)
-    return None if caller.encode is None or result is None else caller.encode(result)
+    return None if caller.encode is None or result is None else caller.encode(result, now)
 
 
 def refuse_advancing(clock: TestClock) -> None:

@@ -12,18 +12,18 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from billing_server.domain.errors import WrongState, invalid
+from billing_server.domain.errors import LimitReached, invalid
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.test_clock import TestClock
 from billing_server.engine.bell import Bell
 from billing_server.engine.cashier import Cashier
 from billing_server.engine.door import Door
+from billing_server.engine.events import event_rows
 from billing_server.engine.ids import IdSource
-from billing_server.engine.work import Caller, Woken
-from billing_server.store.event import EventRow
+from billing_server.engine.once import once
+from billing_server.engine.work import Answer, Caller, Woken
 from billing_server.store.store import Store
-from billing_server.store.unit import Unit
-from billing_server.wire.codec import encode_event
+from billing_server.store.unit import Opening, Unit
 
 LOGGER = logging.getLogger(__name__)
 
@@ -60,33 +60,27 @@ class TestClocks:
         self._bell = bell
         self._moves: dict[tuple[str, str], _Move] = {}
 
-    async def create(self, account_id: str, name: str | None, frozen_time: int, caller: Caller) -> TestClock:
+    async def create(self, account_id: str, name: str | None, frozen_time: int, caller: Caller) -> Answer:
         """A new clock that stands at `frozen_time`."""
         if not 0 <= frozen_time <= _LATEST:
             raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")
-        async with self._store.transaction(account_id) as unit:
-            opening = await unit.open()
+
+        async def change(unit: Unit, opening: Opening) -> tuple[TestClock, list[Event]]:
             clock = TestClock(id=self._new_id("clock"), created=opening.now, name=name, frozen_time=frozen_time)
             await unit.insert_test_clock(clock)
-            await self._tell(unit, "test_helpers.test_clock.created", clock, None, caller.cause)
-        self._bell.ring(account_id)
-        return clock
+            return clock, [_event("test_helpers.test_clock.created", clock, None, caller.cause)]
 
-    async def delete(self, account_id: str, clock_id: str, caller: Caller) -> TestClock:
+        return await once(self._door, account_id, caller, change)
+
+    async def delete(self, account_id: str, clock_id: str, caller: Caller) -> Answer:
         """Delete a clock with its customers and all that is theirs; the events stay."""
-        async with self._store.transaction(account_id) as unit:
-            await unit.open()
+
+        async def change(unit: Unit, _opening: Opening) -> tuple[TestClock, list[Event]]:
             clock = await unit.lock_test_clock(clock_id)
             await unit.delete_test_clock(clock_id)
-            await self._tell(unit, "test_helpers.test_clock.deleted", clock, None, caller.cause)
-        self._bell.ring(account_id)
-        return clock
+            return clock, [_event("test_helpers.test_clock.deleted", clock, None, caller.cause)]
 
-    async def _tell(self, unit: Unit, type_: str, clock: TestClock, before: TestClock | None, cause: Cause) -> None:
-        previous = None if before is None else previous_attributes(before, clock)
-        event = Event(type_, clock.frozen_time, None, clock, previous, cause)
-        payload = encode_event(unit.account_id, event)
-        await unit.save((), [EventRow(type_, None, clock.id, clock.frozen_time, payload)])
+        return await once(self._door, account_id, caller, change)
 
     # --- moving
 
@@ -101,31 +95,18 @@ class TestClocks:
             yield progress
 
     async def _begin(self, account_id: str, clock_id: str, target: int, caller: Caller) -> None:
-        async with self._store.transaction(account_id) as unit:
-            await unit.open()
+        async def change(unit: Unit, _opening: Opening) -> tuple[TestClock, list[Event]]:
             clock = await unit.lock_test_clock(clock_id)
             if clock.status == "advancing" and clock.target_frozen_time == target:
-                return
-            if clock.status == "advancing":
-                raise WrongState(
-                    "test_clock_advancing",
-                    f"the clock is on its way to {clock.target_frozen_time}; wait until it is ready",
-                    subject=clock_id,
-                )
-            if target <= clock.frozen_time:
-                raise invalid(
-                    "frozen_time",
-                    "test_clock_backwards",
-                    f"a test clock only moves forward; it stands at {clock.frozen_time}",
-                )
-            if target > _LATEST:
-                raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")
+                return clock, []
+            _refuse_move(clock, target)
             moving = msgspec.structs.replace(
                 clock, status="advancing", target_frozen_time=target, failure=None, version=clock.version + 1
             )
             await unit.update_test_clock(moving)
-            await self._tell(unit, "test_helpers.test_clock.advancing", moving, clock, caller.cause)
-        self._bell.ring(account_id)
+            return moving, [_event("test_helpers.test_clock.advancing", moving, clock, caller.cause)]
+
+        await once(self._door, account_id, caller, change)
 
     def carry_on(self, account_id: str, clock_id: str) -> _Move:
         """Move a clock that is on its way; joins the move when this process is at it already."""
@@ -195,7 +176,8 @@ class TestClocks:
                     version=before.version + 1,
                 )
                 await unit.update_test_clock(ready)
-                await self._tell(unit, "test_helpers.test_clock.ready", ready, before, _TIMER)
+                told = [_event("test_helpers.test_clock.ready", ready, before, _TIMER)]
+                await unit.save((), event_rows(account_id, told))
                 clock = ready
         if clock.status == "ready":
             self._bell.ring(account_id)
@@ -203,6 +185,29 @@ class TestClocks:
             # Books that others hold, or charges of a process that is gone: their turn comes.
             await asyncio.sleep(_WAIT_SECONDS)
         return clock
+
+
+def _refuse_move(clock: TestClock, target: int) -> None:
+    """Refuse to move a clock that is moving already, backwards, or beyond what a calendar knows."""
+    if clock.status == "advancing":
+        raise LimitReached(
+            "test_clock_advancing",
+            f"the clock is on its way to {clock.target_frozen_time}; wait until it is ready",
+            retry_after_seconds=1,
+        )
+    if target <= clock.frozen_time:
+        raise invalid(
+            "frozen_time",
+            "test_clock_backwards",
+            f"a test clock only moves forward; it stands at {clock.frozen_time}",
+        )
+    if target > _LATEST:
+        raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")
+
+
+def _event(type_: str, clock: TestClock, before: TestClock | None, cause: Cause) -> Event:
+    previous = None if before is None else previous_attributes(before, clock)
+    return Event(type_, clock.frozen_time, None, clock, previous, cause)
 
 
 class _Move:
