@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -77,7 +76,7 @@ def fill(message: Message, fields: Mapping[str, Any]) -> Message:
     return message
 
 
-def _scalar(descriptor: FieldDescriptor, value: Any) -> Any:
+def _scalar(descriptor: Any, value: Any) -> Any:
     if descriptor.enum_type is not None and isinstance(value, str):
         prefix = descriptor.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
         return descriptor.enum_type.values_by_name[prefix + value.upper()].number
@@ -197,10 +196,7 @@ class World:
 
     async def events(self, *types: str) -> list[event_model_pb2.Event]:
         """All events of these types so far, in order."""
-        found = []
-        async for event in self.client.events(after_position=0, types=types, stop_when_caught_up=True):
-            found.append(event)
-        return found
+        return [event async for event in self.client.events(after_position=0, types=types, stop_when_caught_up=True)]
 
     async def news(self) -> list[str]:
         """The types of the events since the last call, in order."""

@@ -63,6 +63,7 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
             invoice_commands.wake(turn, turn.invoices[identity])
         else:
             renewal.wake(turn, turn.subscriptions[identity])
+        turn.end_step()
         for changed in turn.woken:
             changed_kind = _INVOICE if changed in turn.invoices else _SUBSCRIPTION
             following = _wake_at(turn, changed_kind, changed)
