@@ -50,11 +50,13 @@ class PortTakenError(Exception):
     """The address cannot be listened on; the message says what to do."""
 
 
-def port_taken(address: Address, setting: str = "BILLING_LISTEN") -> PortTakenError:
-    """The refusal to start beside whoever has the port."""
+def port_taken(address: Address, setting: str = "BILLING_LISTEN", reason: str | None = None) -> PortTakenError:
+    """The refusal to start where the address cannot be had; without a reason, another program has the port."""
+    problem = "another program uses the port, perhaps another billing server" if reason is None else reason
     return PortTakenError(
-        f"{address} cannot be listened on: another program uses the port, or the address is not this machine's. "
-        f"Stop that program, or set {setting} to another HOST:PORT."
+        f"{address} cannot be listened on ({problem}). Stop that program, or set {setting} to another HOST:PORT."
+        if reason is None
+        else f"{address} cannot be listened on ({problem}). Set {setting} to a HOST:PORT of this machine."
     )
 
 
@@ -157,6 +159,7 @@ class Server:
     async def close(self, drain_seconds: float | None = None) -> None:
         """Say so, take no more calls, finish those that run, then stop time and give up the connections."""
         seconds = self._config.drain_seconds if drain_seconds is None else drain_seconds
+        LOGGER.info("stopping; calls in progress get %s seconds", seconds)
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):

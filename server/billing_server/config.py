@@ -78,7 +78,11 @@ SETTINGS = (
         "",
         "HOST:PORT of your own billing.gateway.v1.PaymentGateway. Without it, the built-in test gateway.",
     ),
-    Setting("BILLING_METRICS_LISTEN", "", "HOST:PORT for Prometheus metrics over HTTP. Off without it."),
+    Setting(
+        "BILLING_METRICS_LISTEN",
+        "",
+        "HOST:PORT for Prometheus metrics over HTTP; each further worker takes the next port. Off without it.",
+    ),
     Setting(
         "BILLING_MAX_DEADLINE_SECONDS",
         "30",
