@@ -98,7 +98,7 @@ async def _begin(world: World, chance: random.Random, prices: list[str]) -> tupl
     items = [{"price": chance.choice(prices), "quantity": chance.choice([0, 1, 3])}]
     made = await world.subscribe(customer, items=items, **fields)
     if made.status and chance.random() < 0.15 and "TRIAL" not in str(made.status):
-        pause = {"behavior": chance.choice(["void", "keep_as_draft", "mark_uncollectible"])}
+        pause: dict[str, Any] = {"behavior": chance.choice(["void", "keep_as_draft", "mark_uncollectible"])}
         if chance.random() < 0.5:
             pause["resumes_at"] = world.now + chance.randrange(DAY, 90 * DAY)
         incomplete = 1
