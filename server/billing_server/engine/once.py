@@ -8,8 +8,9 @@ import msgspec
 
 from billing_server.domain.errors import invalid
 from billing_server.domain.event import Event
-from billing_server.engine.door import Door, answer_bytes
+from billing_server.engine.door import Door
 from billing_server.engine.events import event_rows
+from billing_server.engine.session import answer_bytes
 from billing_server.engine.work import Answer, Caller
 from billing_server.store.idempotency import IdempotencyRow
 from billing_server.store.unit import Opening, Unit

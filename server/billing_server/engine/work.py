@@ -113,9 +113,13 @@ class Work:
 
 
 class Woken(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch of wake-ups led to. `horizon` is how far time has certainly come in all due books."""
+    """What a batch of wake-ups led to. `horizon` is how far time has come in all books that were due.
+
+    `books` counts those that were claimed, `parked` those of them that failed and were put aside.
+    """
 
     books: int = 0
+    parked: int = 0
     events: int = 0
     horizon: int = 0
     charges: tuple[PaymentAttempt, ...] = ()
