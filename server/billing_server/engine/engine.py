@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -15,7 +16,7 @@ from billing_server.domain import commands as c
 from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.book import Book, Reach
 from billing_server.domain.decide import decide, reach, target
-from billing_server.domain.errors import Conflict, ResourceMissing
+from billing_server.domain.errors import Conflict, LimitReached, ResourceMissing
 from billing_server.domain.event import Cause
 from billing_server.domain.forecast import Assumption, Forecast, forecast
 from billing_server.domain.invoice import Invoice
@@ -29,16 +30,18 @@ from billing_server.engine.api_keys import KEY_PREFIX, ApiKeys, NewApiKey
 from billing_server.engine.bell import Bell
 from billing_server.engine.cashier import Cashier
 from billing_server.engine.conclusion import about_subscription, refusal_of
-from billing_server.engine.door import Door, target_field
+from billing_server.engine.door import Door
 from billing_server.engine.events import event_rows
 from billing_server.engine.group_commit import GroupCommit
 from billing_server.engine.ids import IdSource
 from billing_server.engine.once import complete, earlier_answer, keys_of
 from billing_server.engine.pages import PagesCache
+from billing_server.engine.session import target_field
 from billing_server.engine.test_clocks import TestClocks
 from billing_server.engine.timekeeper import Timekeeper
 from billing_server.engine.work import Answer, Answered, Caller, Origin, Work
 from billing_server.gateways.port import PaymentGateway
+from billing_server.store.errors import StoreUnavailable
 from billing_server.store.store import Store
 from billing_server.store.unit import Unit
 
@@ -46,6 +49,11 @@ LOGGER = logging.getLogger(__name__)
 
 PAGE_COMMANDS = (c.UpdateSettings, c.CreateProduct, c.UpdateProduct, c.CreatePrice, c.UpdatePrice)
 """Commands about the account's pages instead of a customer's book."""
+
+UNDER_WAY_MAX = 20_000
+"""Commands under way in this process, those at the gateway included."""
+
+_LAST_BATCH_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -66,6 +74,7 @@ class Engine:
         self.clocks = TestClocks(store, self.door, self.cashier, self.new_id, self.bell)
         self.timekeeper = Timekeeper(store, self.door, self.cashier, self.clocks)
         self._detached: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     async def start(self) -> None:
         """Begin to hear other processes and to keep time."""
@@ -73,17 +82,45 @@ class Engine:
         self.timekeeper.start()
 
     async def close(self, drain_seconds: float = 20.0) -> None:
-        """Finish what callers have asked for, stop time, leave the rest to other processes or the next start."""
+        """Finish what callers have asked for, stop time, leave the rest to other processes or the next start.
+
+        All of it within about `drain_seconds`; what takes longer is broken off, which harms nothing that was
+        committed. Nothing of the engine runs afterwards, so that the store can be closed.
+        """
+        self._closed = True
+        until = asyncio.get_running_loop().time() + drain_seconds
         if self._detached:
             await asyncio.wait(self._detached, timeout=drain_seconds)
-        await self.timekeeper.close()
+        await self.timekeeper.close(max(0.0, until - asyncio.get_running_loop().time()))
         await self.clocks.close()
+        await self._break_off()
         await self.bell.close()
         await self.gateway.close()
 
-    async def _finishing(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run work that finishes even when its caller goes away (promise 8, trap 1)."""
-        task = asyncio.create_task(work)
+    async def _break_off(self) -> None:
+        """End what callers still wait for, then let the batch that is being committed come to its end."""
+        left = list(self._detached)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_BATCH_SECONDS):
+                await self.group.idle()
+        await self.group.close()
+
+    async def _finishing(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run work that finishes even when its caller goes away (promise 8, trap 1).
+
+        Raises StoreUnavailable after the end, and LimitReached when very much is under way: callers who give up
+        leave their work behind, so nothing else bounds it.
+        """
+        if self._closed:
+            raise StoreUnavailable("the server is stopping")
+        if len(self._detached) >= UNDER_WAY_MAX:
+            raise LimitReached(
+                "rate_limit", "too many requests are under way in this server; try again", retry_after_seconds=1
+            )
+        task = asyncio.create_task(work())
         self._detached.add(task)
         task.add_done_callback(self._detached.discard)
         return await asyncio.shield(task)
@@ -94,8 +131,8 @@ class Engine:
         """Validate and carry out a command; a charge that it needs is settled before the answer. Raises refusals."""
         validate(command, now=self._now())
         if isinstance(command, PAGE_COMMANDS):
-            return await self._finishing(self._change_pages(account_id, command, caller))
-        return await self._finishing(self._execute(account_id, command, caller))
+            return await self._finishing(lambda: self._change_pages(account_id, command, caller))
+        return await self._finishing(lambda: self._execute(account_id, command, caller))
 
     async def _execute(self, account_id: str, command: c.Command, caller: Caller) -> Answer:
         promise: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
@@ -109,12 +146,15 @@ class Engine:
         origin = Origin(command, caller, answered.result)
         for attempt in answered.charges:
             settled = await self.cashier.charge(account_id, attempt, origin)
+            if settled.unfinished is not None:
+                return await self._answer_later(account_id, command, attempt.id)
             if settled.refusal is not None:
                 raise settled.refusal
             result, now = settled.result, settled.now
+        asked_for = isinstance(command, c.CreateRefund)
         for refund in answered.refunds:
-            settled = await self.cashier.refund(account_id, refund)
-            if isinstance(command, c.CreateRefund):
+            settled = await self.cashier.refund(account_id, refund, origin if asked_for else None)
+            if asked_for:
                 result, now = settled.result, settled.now
         return Answer(result, now=now)
 
@@ -178,21 +218,21 @@ class Engine:
         self, account_id: str, name: str, scopes: Sequence[str], caller: Caller, secret_of: Callable[[str], str]
     ) -> Answer:
         """A new key as `NewApiKey`; see `ApiKeys.create`."""
-        return await self._finishing(self.api_keys.create(account_id, name, scopes, caller, secret_of))
+        return await self._finishing(lambda: self.api_keys.create(account_id, name, scopes, caller, secret_of))
 
     async def revoke_api_key(self, account_id: str, key_id: str, caller: Caller) -> Answer:
         """Make a key worthless at once."""
-        return await self._finishing(self.api_keys.revoke(account_id, key_id, caller))
+        return await self._finishing(lambda: self.api_keys.revoke(account_id, key_id, caller))
 
     # --- test clocks
 
     async def create_test_clock(self, account_id: str, name: str | None, frozen_time: int, caller: Caller) -> Answer:
         """A new clock that stands at `frozen_time`."""
-        return await self._finishing(self.clocks.create(account_id, name, frozen_time, caller))
+        return await self._finishing(lambda: self.clocks.create(account_id, name, frozen_time, caller))
 
     async def delete_test_clock(self, account_id: str, clock_id: str, caller: Caller) -> Answer:
         """Delete a clock with its customers and all that is theirs."""
-        return await self._finishing(self.clocks.delete(account_id, clock_id, caller))
+        return await self._finishing(lambda: self.clocks.delete(account_id, clock_id, caller))
 
     # --- previews
 
