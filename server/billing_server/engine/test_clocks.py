@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from billing_server.domain.errors import LimitReached, invalid
+from billing_server.domain.errors import LimitReached, ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.test_clock import TestClock
 from billing_server.engine.bell import Bell
@@ -22,6 +22,7 @@ from billing_server.engine.events import event_rows
 from billing_server.engine.ids import IdSource
 from billing_server.engine.once import once
 from billing_server.engine.work import Answer, Caller, Woken
+from billing_server.store.errors import StoreUnavailable
 from billing_server.store.store import Store
 from billing_server.store.unit import Opening, Unit
 
@@ -59,6 +60,7 @@ class TestClocks:
         self._new_id = new_id
         self._bell = bell
         self._moves: dict[tuple[str, str], _Move] = {}
+        self._closed = False
 
     async def create(self, account_id: str, name: str | None, frozen_time: int, caller: Caller) -> Answer:
         """A new clock that stands at `frozen_time`."""
@@ -90,9 +92,14 @@ class TestClocks:
         The move goes on when the caller goes away; a caller that asks again for the same target joins it.
         """
         await self._begin(account_id, clock_id, target, caller)
-        move = self.carry_on(account_id, clock_id)
-        async for progress in move.watch():
-            yield progress
+        arrived = False
+        while not arrived:
+            move = self.carry_on(account_id, clock_id)
+            async for progress in move.watch():
+                # A move that was just ending when this one began has another target.
+                arrived = progress.done and progress.clock.frozen_time >= target
+                if arrived or not progress.done:
+                    yield progress
 
     async def _begin(self, account_id: str, clock_id: str, target: int, caller: Caller) -> None:
         async def change(unit: Unit, _opening: Opening) -> tuple[TestClock, list[Event]]:
@@ -110,6 +117,8 @@ class TestClocks:
 
     def carry_on(self, account_id: str, clock_id: str) -> _Move:
         """Move a clock that is on its way; joins the move when this process is at it already."""
+        if self._closed:
+            raise StoreUnavailable("the server is stopping")
         key = (account_id, clock_id)
         move = self._moves.get(key)
         if move is None:
@@ -120,6 +129,7 @@ class TestClocks:
 
     async def close(self) -> None:
         """Leave all moves where they are; another process, or the next start, carries them on."""
+        self._closed = True
         tasks = [move.task for move in self._moves.values() if move.task is not None]
         for task in tasks:
             task.cancel()
@@ -131,6 +141,12 @@ class TestClocks:
             while clock.status == "advancing":
                 clock = await self._step(account_id, clock, move)
             move.tell(Progress(clock=clock, books=move.books, events=move.events, done=True))
+        except asyncio.CancelledError:
+            move.fail(StoreUnavailable("the server is stopping; the clock is moved on by the next one"))
+            raise
+        except ResourceMissing as error:
+            LOGGER.info("the test clock %s was deleted on its way", clock_id)
+            move.fail(error)
         except Exception as error:
             LOGGER.exception("the test clock %s stopped on its way", clock_id)
             move.fail(error)
@@ -145,15 +161,38 @@ class TestClocks:
     async def _step(self, account_id: str, clock: TestClock, move: _Move) -> TestClock:
         """Advance a batch of books and settle their charges; finish when nothing is left to do."""
         target = clock.target_frozen_time or clock.frozen_time
-        batches = await asyncio.gather(*(self._batch(account_id, clock.id, target) for _ in range(BATCHES_AT_ONCE)))
+        batches = await self._batches(account_id, clock.id, target)
         move.books += sum(woken.books for woken in batches)
         move.events += sum(woken.events for woken in batches)
-        if any(woken.books for woken in batches):
-            reached = max(clock.frozen_time, min(woken.horizon for woken in batches))
-            clock = msgspec.structs.replace(clock, frozen_time=reached)
-            move.tell(Progress(clock=clock, books=move.books, events=move.events))
-            return clock
-        return await self._finish(account_id, clock, target)
+        if not any(woken.books for woken in batches):
+            return await self._finish(account_id, clock, target)
+        clock = await self._reach(account_id, clock, min(woken.horizon for woken in batches))
+        move.tell(Progress(clock=clock, books=move.books, events=move.events))
+        return clock
+
+    async def _batches(self, account_id: str, clock_id: str, target: int) -> list[Woken]:
+        """Some batches side by side. One that fails does not leave the others running behind its back."""
+        batches = (self._batch(account_id, clock_id, target) for _ in range(BATCHES_AT_ONCE))
+        woken: list[Woken] = []
+        for result in await asyncio.gather(*batches, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+            woken.append(result)
+        return woken
+
+    async def _reach(self, account_id: str, clock: TestClock, moment: int) -> TestClock:
+        """Keep how far the clock has come; whoever looks at it sees it move."""
+
+        async def body(unit: Unit) -> TestClock:
+            await unit.open()
+            known = await unit.lock_test_clock(clock.id)
+            if known.status != "advancing" or known.frozen_time >= moment:
+                return known
+            moved = msgspec.structs.replace(known, frozen_time=moment)
+            await unit.update_test_clock(moved)
+            return moved
+
+        return await self._door.committed(account_id, body)
 
     async def _batch(self, account_id: str, clock_id: str, target: int) -> Woken:
         woken = await self._door.wake(account_id, limit=BOOKS_MAX, until=target, test_clock=clock_id)
@@ -161,30 +200,35 @@ class TestClocks:
         return woken
 
     async def _finish(self, account_id: str, clock: TestClock, target: int) -> TestClock:
-        async with self._store.transaction(account_id) as unit:
+        """The clock is ready when nothing is left to do for it, neither due nor at the gateway."""
+
+        async def body(unit: Unit) -> TestClock:
             await unit.open()
             before = await unit.lock_test_clock(clock.id)
-            work = await unit.clock_work(clock.id, target)
-            if before.status != "advancing":
+            if before.status != "advancing" or before.target_frozen_time != target:
                 return before
-            if not work.due and not work.in_flight:
-                ready = msgspec.structs.replace(
-                    before,
-                    status="ready",
-                    frozen_time=target,
-                    target_frozen_time=None,
-                    version=before.version + 1,
-                )
-                await unit.update_test_clock(ready)
-                told = [_event("test_helpers.test_clock.ready", ready, before, _TIMER)]
-                await unit.save((), event_rows(account_id, told))
-                clock = ready
-        if clock.status == "ready":
+            work = await unit.clock_work(clock.id, target)
+            if work.due or work.in_flight:
+                return before
+            ready = msgspec.structs.replace(
+                before,
+                status="ready",
+                frozen_time=target,
+                target_frozen_time=None,
+                version=before.version + 1,
+            )
+            await unit.update_test_clock(ready)
+            told = [_event("test_helpers.test_clock.ready", ready, before, _TIMER)]
+            await unit.save((), event_rows(account_id, told))
+            return ready
+
+        after = await self._door.committed(account_id, body)
+        if after.status == "ready":
             self._bell.ring(account_id)
         else:
             # Books that others hold, or charges of a process that is gone: their turn comes.
             await asyncio.sleep(_WAIT_SECONDS)
-        return clock
+        return after
 
 
 def _refuse_move(clock: TestClock, target: int) -> None:
