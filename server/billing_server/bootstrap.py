@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -24,7 +25,7 @@ from billing_server.config import Address, Config
 from billing_server.delivery.streams import EventStreams
 from billing_server.engine.engine import Engine
 from billing_server.gateways.port import PaymentGateway
-from billing_server.gateways.remote import RemoteGateway
+from billing_server.gateways.remote import GatewayTls, RemoteGateway
 from billing_server.gateways.test import BuiltInGateway
 from billing_server.metrics import DueBooks, Metrics, MetricsServer
 from billing_server.store.store import Store
@@ -62,9 +63,21 @@ def port_taken(address: Address, setting: str = "BILLING_LISTEN", reason: str | 
 
 def make_gateway(config: Config, store: Store) -> PaymentGateway:
     """The payment gateway that the settings name."""
-    if config.gateway_target is not None:
+    if config.gateway_target is None:
+        return BuiltInGateway(store, GatewayRow)
+    files = config.gateway_tls
+    if files is None:
         return RemoteGateway(str(config.gateway_target))
-    return BuiltInGateway(store, GatewayRow)
+    tls = GatewayTls(
+        authorities=_content(files.authorities_file),
+        certificate=_content(files.certificate_file),
+        key=_content(files.key_file),
+    )
+    return RemoteGateway(str(config.gateway_target), tls=tls)
+
+
+def _content(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()
 
 
 async def open_engine(config: Config, database_url: str) -> Engine:
@@ -203,7 +216,7 @@ def _options(config: Config) -> list[tuple[str, Any]]:
 def _credentials(config: Config) -> grpc.ServerCredentials:
     tls = config.tls
     assert tls is not None
-    authorities = None if tls.client_authorities_file is None else tls.client_authorities_file.read_bytes()
+    authorities = _content(tls.client_authorities_file)
     return grpc.ssl_server_credentials(
         [(tls.key_file.read_bytes(), tls.certificate_file.read_bytes())],
         root_certificates=authorities,

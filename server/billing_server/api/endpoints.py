@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
 from google.protobuf.empty_pb2 import Empty
@@ -25,7 +25,9 @@ from billing_server.wire.codec import check, decode, encode
 from billing_server.wire.contract import METHODS
 
 _PACKAGE: Final = "/billing.v1."
-_CURSORS: Final[msgspec.msgpack.Decoder[Cursor]] = msgspec.msgpack.Decoder(tuple[int, str])
+_CURSORS: Final[msgspec.msgpack.Decoder[Cursor]] = msgspec.msgpack.Decoder(
+    tuple[paging.CursorInteger, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z_]{1,64}$")]]
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -152,12 +154,18 @@ def listing(
         async with edge.engine.store.view(call.account_id) as view:
             page = await view.page(wanted(request), limit=size, after=after)
             messages = await (show or show_all)(view, page.items)
-        response = response_type(next_page_token=paging.make_token(path, request, page.next))
-        getattr(response, field).extend(messages)
+        kept = paging.fitting(message.ByteSize() for message in messages)
+        following = page.next if kept == len(messages) else _cursor_of(page.items[kept - 1])
+        response = response_type(next_page_token=paging.make_token(path, request, following))
+        getattr(response, field).extend(messages[:kept])
         serialized: bytes = response.SerializeToString()
         return serialized
 
     return Endpoint(path, unary=run)
+
+
+def _cursor_of(found: Any) -> Cursor:
+    return found.created, found.id
 
 
 async def show_all(view: View, objects: Sequence[Any]) -> Sequence[Message]:
