@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from billing_server.domain import adjustments, calendar, cycle, pending_update
+from billing_server.domain import adjustments, calendar, cycle, pending_update, standing
 from billing_server.domain.adjustments import Adjustment
 from billing_server.domain.attributes import plain_changes, refuse_unchangeable
 from billing_server.domain.collection import collect
@@ -27,7 +27,7 @@ from billing_server.domain.invoicing import (
 )
 from billing_server.domain.items import changed_items, is_free, recurring
 from billing_server.domain.pause import handle_born_paused
-from billing_server.domain.signup import await_confirmation, check_trial_end
+from billing_server.domain.signup import awaited, check_trial_end
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, PendingUpdate, Subscription
 from billing_server.domain.turn import Turn
 
@@ -269,15 +269,17 @@ def _process(turn: Turn, subscription: Subscription, invoice: Invoice, command: 
     automatic = subscription.collection_method == "charge_automatically"
     if subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
         return
-    invoice = finalize(turn, invoice)
-    if invoice.status == "paid" or not automatic:
-        return
-    if command.payment_behavior == "default_incomplete":
-        await_confirmation(turn, subscription, invoice)
-        if subscription.status == "active":
-            turn.updated(turn.alter(subscription, status="past_due"))
-    else:
+    confirmed_later = command.payment_behavior == "default_incomplete"
+    status = awaited(turn, invoice, subscription) if confirmed_later else "requires_payment_method"
+    invoice = finalize(turn, invoice, intent_status=status)
+    if invoice.status == "paid":
+        standing.invoice_paid(turn, invoice)
+    elif not automatic:
+        turn.emit("invoice.sent", invoice)
+    elif not confirmed_later:
         collect(turn, invoice, off_session=subscription.off_session)
+    elif subscription.status == "active":
+        turn.updated(turn.alter(subscription, status="past_due"))
 
 
 def _announce(turn: Turn, before: Subscription, after: Subscription) -> Subscription:

@@ -161,7 +161,7 @@ def settle(turn: Turn, attempt: PaymentAttempt, outcome: ChargeOutcome) -> None:
         return
     if outcome.state == "unknown":
         _ask_later(turn, attempt)
-    elif outcome.state == "not_found" and turn.wall_now - attempt.created_real < GATEWAY_KEY_LIFETIME_SECONDS:
+    elif outcome.state == "not_found" and _still_wanted(turn, attempt):
         _charge_again(turn, attempt)
     else:
         _resolve(turn, attempt, outcome)
@@ -179,6 +179,13 @@ def next_check(checks: int, asked_at: int) -> dict[str, Any]:
         "check_at": asked_at + wait,
         "needs_review": checks + 1 >= REVIEW_AFTER_CHECKS,
     }
+
+
+def _still_wanted(turn: Turn, attempt: PaymentAttempt) -> bool:
+    """Whether a charge that was never made may still be: its key is known, and its invoice waits for the money."""
+    if turn.wall_now - attempt.created_real >= GATEWAY_KEY_LIFETIME_SECONDS:
+        return False
+    return attempt.proposal is not None or turn.invoice(attempt.invoice).collectible
 
 
 def _charge_again(turn: Turn, attempt: PaymentAttempt) -> None:

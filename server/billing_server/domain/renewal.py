@@ -29,7 +29,7 @@ def wake(turn: Turn, subscription: Subscription) -> None:
     if _due(subscription.expires_at, now):
         (expire_resumption if subscription.status == "paused" else expire)(turn, subscription)
     elif _due(subscription.cancel_at, now):
-        _end_with_period(turn, subscription)
+        (expire if subscription.status == "incomplete" else _end_with_period)(turn, subscription)
     elif pause is not None and _due(pause.resumes_at, now):
         resume_collection(turn, subscription)
     elif pending is not None and pending.expires_at <= now:

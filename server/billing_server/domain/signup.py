@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from billing_server.domain import calendar, cycle
+from billing_server.domain import calendar, cycle, standing
 from billing_server.domain.collection import chargeable_method, collect, find_method
 from billing_server.domain.commands import CreateSubscription
 from billing_server.domain.customer import Customer
@@ -15,7 +15,6 @@ from billing_server.domain.invoicing import (
     create_invoice,
     finalize,
     metered_lines,
-    new_intent,
     pending_items,
     period_lines,
     settled_amounts,
@@ -23,6 +22,7 @@ from billing_server.domain.invoicing import (
 )
 from billing_server.domain.items import new_items, recurring
 from billing_server.domain.metadata import initial_metadata
+from billing_server.domain.payment import PaymentIntentStatus
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, Subscription
 from billing_server.domain.turn import Turn
 
@@ -286,9 +286,7 @@ def _first_invoice(
     turn.emit("customer.subscription.created", subscription)
     turn.emit("invoice.created", invoice)
     if immediate:
-        invoice = finalize(turn, invoice)
-        if payable:
-            _ask_for_payment(turn, subscription, invoice, command)
+        _finalize_first(turn, subscription, invoice, command)
     return _notices(turn, turn.subscriptions[subscription.id])
 
 
@@ -296,19 +294,23 @@ def _payable(turn: Turn, invoice: Invoice) -> bool:
     return settled_amounts(invoice.total, turn.customer.balance, invoice.currency)[0] > 0
 
 
-def _ask_for_payment(turn: Turn, subscription: Subscription, invoice: Invoice, command: CreateSubscription) -> None:
-    if command.payment_behavior == "default_incomplete":
-        await_confirmation(turn, subscription, invoice)
-    else:
+def _finalize_first(turn: Turn, subscription: Subscription, invoice: Invoice, command: CreateSubscription) -> None:
+    """Finalize the first invoice within the request, and ask for its money as the caller wishes."""
+    confirmed_later = command.payment_behavior == "default_incomplete"
+    status = awaited(turn, invoice, subscription) if confirmed_later else "requires_payment_method"
+    invoice = finalize(turn, invoice, intent_status=status)
+    if invoice.status == "paid":
+        standing.invoice_paid(turn, invoice)
+    elif subscription.collection_method == "send_invoice":
+        turn.emit("invoice.sent", invoice)
+    elif not confirmed_later:
         collect(turn, invoice, off_session=command.off_session)
 
 
-def await_confirmation(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
-    """Leave the payment to the caller (`default_incomplete`): the intent waits to be confirmed."""
-    intent = invoice.payment_intent or new_intent(turn, invoice, invoice.amount_remaining)
-    if find_method(turn, invoice, subscription) is not None:
-        intent = msgspec.structs.replace(intent, status="requires_confirmation")
-    turn.note(invoice, payment_intent=intent)
+def awaited(turn: Turn, invoice: Invoice, subscription: Subscription) -> PaymentIntentStatus:
+    """What the intent waits for when the caller pays later (`default_incomplete`): the caller's word, or a card."""
+    known = find_method(turn, invoice, subscription) is not None
+    return "requires_confirmation" if known else "requires_payment_method"
 
 
 def _notices(turn: Turn, subscription: Subscription) -> Subscription:

@@ -36,6 +36,7 @@ def _activate(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
         trialing = subscription.trial_end is not None and subscription.trial_end > turn.now
         subscription = turn.alter(subscription, status="trialing" if trialing else "active", expires_at=None)
         _plan_notice(turn, subscription)
+        cycle.announce_trial_end(turn, turn.subscriptions[subscription.id])
     elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
         resumption.activate(turn, subscription)
     elif subscription.status in ("past_due", "unpaid") and not _still_behind(turn, subscription):
