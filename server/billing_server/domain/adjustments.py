@@ -29,9 +29,9 @@ class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
 
 def proration_moment(turn: Turn, subscription: Subscription, wished: int | None) -> int:
     """The moment that is prorated from: now, or a wished one inside the current period."""
-    if wished is None:
+    if wished is None and turn.now >= subscription.current_period_start:
         return turn.now
-    if not subscription.current_period_start <= wished <= subscription.current_period_end:
+    if wished is None or not subscription.current_period_start <= wished <= subscription.current_period_end:
         raise invalid(
             "proration_date",
             "time_out_of_range",

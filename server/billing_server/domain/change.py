@@ -222,7 +222,7 @@ def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubs
     fields = {
         name: getattr(change.after, name)
         for name in change.after.__struct_fields__
-        if name != "version" and getattr(change.after, name) is not getattr(before, name)
+        if name != "version" and getattr(change.after, name) != getattr(before, name)
     }
     if change.lines is None:
         after = turn.alter(before, **fields) if fields else before

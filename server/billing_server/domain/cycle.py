@@ -61,10 +61,11 @@ def ends_with_period(subscription: Subscription) -> bool:
 
 
 def announce_trial_end(turn: Turn, subscription: Subscription) -> Subscription:
-    """Plan `trial_will_end` for three days before the end, or tell it at once when the trial is shorter."""
-    if subscription.trial_end is None or subscription.status != "trialing":
+    """Plan `trial_will_end` for three days before the end, or tell it at once: of a shorter trial, or one cut short."""
+    end = subscription.trial_end
+    if end is None or subscription.status == "incomplete":
         return subscription
-    moment = subscription.trial_end - TRIAL_WILL_END_SECONDS
+    moment = end - TRIAL_WILL_END_SECONDS
     if moment > turn.now:
         return turn.note(subscription, trial_will_end_at=moment)
     subscription = turn.note(subscription, trial_will_end_at=None)
