@@ -44,7 +44,7 @@ def proration_moment(turn: Turn, subscription: Subscription, wished: int | None)
 def billed_period(subscription: Subscription) -> cycle.Period | None:
     """The current period as it was billed, or None when its days are free."""
     period = cycle.period_from(subscription, subscription.current_period_start)
-    if subscription.status in ("trialing", "paused") or (subscription.free_stub and period.partial):
+    if subscription.status in ("trialing", "paused") or (subscription.free_stub and period.stub):
         return None
     return msgspec.structs.replace(period, end=subscription.current_period_end)
 

@@ -14,11 +14,15 @@ TRIAL_WILL_END_SECONDS = 3 * calendar.DAY
 
 
 class Period(msgspec.Struct, frozen=True):
-    """A billing period [start, end). `full` is the length of the whole period it is or is cut out of."""
+    """A billing period [start, end). `full` is the length of the whole period it is or is cut out of.
+
+    `stub` tells that it begins between two boundaries of the cycle: it is the way to the anchor.
+    """
 
     start: int
     end: int
     full: int
+    stub: bool = False
 
     @property
     def partial(self) -> bool:
@@ -35,9 +39,10 @@ def period_from(subscription: Subscription, start: int) -> Period:
     )
     end = calendar.next_boundary(anchor, interval, count, start)
     full = end - calendar.previous_boundary(anchor, interval, count, end)
+    stub = end - start != full
     if subscription.cancel_at is not None and start < subscription.cancel_at < end:
         end = subscription.cancel_at
-    return Period(start, end, full)
+    return Period(start, end, full, stub)
 
 
 def upcoming_at(subscription: Subscription, settings: Settings, now: int) -> int | None:

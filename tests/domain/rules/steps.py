@@ -26,6 +26,8 @@ from tests.domain.rules.shop import OK, at
 from tests.domain.rules.story import Story
 
 Step = Callable[[Story], None]
+Fields = dict[str, Any]
+"""Fields of a command, by name."""
 
 START = "2025-01-01"
 

@@ -8,6 +8,7 @@ from billing_server.domain.account import Settings
 from billing_server.domain.dunning import RetryPolicy
 from tests.domain.rules.shop import BAD, OK
 from tests.domain.rules.steps import (
+    Fields,
     Row,
     attach,
     balance,
@@ -44,7 +45,7 @@ LEAVE = Settings(retry_policy=ONCE, subscription_final_action="past_due")
 WEEKLY = (subscribe("W7"), attach(BAD), to("2025-01-09 01:00"))
 """700 a week. The invoice of January 8 has failed and was given up on the 9th."""
 
-SENT = {"collection_method": "send_invoice", "days_until_due": 10}
+SENT: Fields = {"collection_method": "send_invoice", "days_until_due": 10}
 
 PAID = [
     row(

@@ -6,6 +6,7 @@ import pytest
 
 from tests.domain.rules.shop import ASK, BAD, MUTE, OK
 from tests.domain.rules.steps import (
+    Fields,
     Row,
     attach,
     balance,
@@ -39,7 +40,7 @@ APRIL = "2025-04-01"
 MIDDLE = (subscribe("M10"), to("2025-04-16"), mark())
 """1000 a month since April 1, half of the month gone."""
 NO_MONEY = (subscribe("M10"), to("2025-04-16"), attach(BAD), mark())
-UPGRADE = {"price": "M20", "proration_behavior": "always_invoice"}
+UPGRADE: Fields = {"price": "M20", "proration_behavior": "always_invoice"}
 
 BEHAVIORS = [
     row(
@@ -241,6 +242,15 @@ BEHAVIORS = [
         no_events(),
         start=APRIL,
     ),
+]
+
+NOT_CARRIED: list[Fields] = [
+    {"metadata": {"a": "1"}},
+    {"description": "d"},
+    {"cancel_at_period_end": True},
+    {"default_payment_method": None},
+    {"pause_collection": None},
+    {"off_session": True},
 ]
 
 PENDING = [
@@ -512,14 +522,7 @@ PENDING = [
             refused("parameters_exclusive", next(iter(change))),
             start=APRIL,
         )
-        for change in (
-            {"metadata": {"a": "1"}},
-            {"description": "d"},
-            {"cancel_at_period_end": True},
-            {"default_payment_method": None},
-            {"pause_collection": None},
-            {"off_session": True},
-        )
+        for change in NOT_CARRIED
     ),
     row(
         "pending updates need charge_automatically",
