@@ -55,7 +55,7 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
         return turn.alter(subscription, **plain) if plain else subscription
     change = _plan(turn, subscription, command, plain)
     if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
-        return _wait_for_payment(turn, subscription, change)
+        return _wait_for_payment(turn, subscription, change, trial_over=command.trial_end_now)
     return _apply(turn, subscription, change, command)
 
 
@@ -240,12 +240,14 @@ def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubs
         **({"status_invoice": invoice_id} if counts else {}),
     )
     turn.updated(after)
-    invoice = _draft(turn, after, invoice_id, change.lines)
+    invoice = _draft(turn, after, invoice_id, change.lines, trial_over=command.trial_end_now)
     _process(turn, after, invoice, command)
     return _announce(turn, before, turn.subscriptions[after.id])
 
 
-def _draft(turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine]) -> Invoice:
+def _draft(
+    turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine], *, trial_over: bool
+) -> Invoice:
     automatic = subscription.collection_method == "charge_automatically"
     return create_invoice(
         turn,
@@ -260,6 +262,7 @@ def _draft(turn: Turn, subscription: Subscription, invoice_id: str, lines: list[
         days_until_due=subscription.days_until_due,
         auto_advance=subscription.status != "unpaid",
         finalizes_at=None if automatic else turn.now + turn.settings.finalization_delay_seconds,
+        trial_over=trial_over,
     )
 
 
@@ -303,7 +306,7 @@ def _owes(turn: Turn, change: Change) -> bool:
     return settled_amounts(total, turn.customer.balance, change.after.currency)[0] > 0
 
 
-def _wait_for_payment(turn: Turn, before: Subscription, change: Change) -> Subscription:
+def _wait_for_payment(turn: Turn, before: Subscription, change: Change, *, trial_over: bool) -> Subscription:
     """Invoice the change, and let it take effect when that is paid (semantics 2.4)."""
     invoice_id = turn.new_id("in")
     after = change.after
@@ -336,6 +339,7 @@ def _wait_for_payment(turn: Turn, before: Subscription, change: Change) -> Subsc
         subscription=before,
         collection_method="charge_automatically",
         auto_advance=False,
+        trial_over=trial_over,
     )
     turn.emit("invoice.created", invoice)
     invoice = finalize(turn, invoice)

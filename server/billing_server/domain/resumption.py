@@ -110,6 +110,7 @@ def _with_invoice(turn: Turn, subscription: Subscription, lines: list[InvoiceLin
         sweep=sweep,
         collection_method="charge_automatically",
         auto_advance=False,
+        trial_over=True,
     )
     turn.emit("invoice.created", invoice)
     invoice = finalize(turn, invoice)

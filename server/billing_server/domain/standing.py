@@ -108,10 +108,11 @@ def clear_delinquency(turn: Turn) -> None:
         turn.updated(turn.alter(turn.customer, delinquent=False))
 
 
-def payment_failed(turn: Turn, invoice: Invoice) -> None:
-    """An automatic payment failed: the subscription is past due if this is the invoice that counts."""
+def payment_failed(turn: Turn, invoice: Invoice, *, automatic: bool) -> None:
+    """A scheduled payment failed: the subscription is past due if its invoice decides."""
     _fall_behind(turn, invoice)
-    become_delinquent(turn)
+    if automatic:
+        become_delinquent(turn)
 
 
 def become_delinquent(turn: Turn) -> None:
