@@ -13,7 +13,7 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
 from grpc_health.v1.health import aio as aio_health
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from billing_server.api.chain import Chain
 from billing_server.api.described import DescribedReflection, read_descriptors
@@ -132,8 +132,7 @@ class Server:
         if self._config.reflection:
             names = (*SERVICE_NAMES, HEALTH_NAME, reflection.SERVICE_NAME, "grpc.channelz.v1.Channelz")
             described = DescribedReflection(names, read_descriptors())
-            add_reflection = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
-            add_reflection(described, self._server)  # type: ignore[no-untyped-call]  # generated without types
+            self._server.add_generic_rpc_handlers((reflection_handlers(described),))
             channelz.add_channelz_servicer(self._server)
         self._listen()
         self._metrics.watch(self.engine, self.limits, self.event_streams, self._backlog)
