@@ -16,7 +16,7 @@ from grpc_health.v1.health import aio as aio_health
 from grpc_reflection.v1alpha import reflection
 
 from billing_server.api.chain import Chain
-from billing_server.api.described import DescribedReflection, read_descriptors
+from billing_server.api.described import DescribedReflection, read_descriptors, reflection_handlers
 from billing_server.api.endpoints import Edge
 from billing_server.api.keys import KeyRing
 from billing_server.api.limits import Limits
