@@ -35,7 +35,7 @@ def row(
     name: str,
     *steps: Step | Sequence[Step],
     card: str | None = OK,
-    start: str = START,
+    start: str | int = START,
     settings: Settings | None = None,
     **customer: Any,
 ) -> Any:
@@ -96,7 +96,7 @@ def _said(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of a command: texts of instants become instants, short forms become structs."""
     said = {}
     for name, value in fields.items():
-        if name in _TIMES and isinstance(value, str):
+        if name in _TIMES and isinstance(value, str) and value[0].isdigit():
             value = at(value)
         elif name == "add_invoice_items":
             pairs = [(item, 1) if isinstance(item, str) else item for item in value]
