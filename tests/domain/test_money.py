@@ -179,9 +179,7 @@ RATES = {"eur": Decimal("1.10"), "jpy": Decimal("0.0065"), "kwd": Decimal("3.25"
         (-1, "jpy", "usd", -1),
     ],
 )
-def test_conversion_respects_the_decimals_of_both(
-    amount: int, source: str, target: str, converted: int
-) -> None:
+def test_conversion_respects_the_decimals_of_both(amount: int, source: str, target: str, converted: int) -> None:
     assert convert(amount, source, target, RATES) == converted
 
 

@@ -34,9 +34,7 @@ class PriceInTest(msgspec.Struct, frozen=True):
     transform_quantity: TransformQuantity | None = None
 
 
-def per_unit(
-    unit_amount: str, divide_by: int | None = None, rounding: Literal["up", "down"] = "up"
-) -> PriceInTest:
+def per_unit(unit_amount: str, divide_by: int | None = None, rounding: Literal["up", "down"] = "up") -> PriceInTest:
     """A price of so many minor units each."""
     transform = None if divide_by is None else TransformQuantity(divide_by, rounding)
     return PriceInTest("per_unit", Decimal(unit_amount), transform_quantity=transform)
@@ -143,9 +141,7 @@ def test_volume_amounts_are_the_quantity_at_the_tier_reached(tiers: tuple[Tier, 
 
 
 @given(tier_tables(), quantities, quantities)
-def test_graduated_amounts_never_fall_as_quantities_grow(
-    tiers: tuple[Tier, ...], first: int, second: int
-) -> None:
+def test_graduated_amounts_never_fall_as_quantities_grow(tiers: tuple[Tier, ...], first: int, second: int) -> None:
     price = tiered("graduated", *tiers)
     low, high = sorted((first, second))
     assert 0 <= amount_for_quantity(price, low) <= amount_for_quantity(price, high)

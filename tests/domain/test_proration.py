@@ -85,9 +85,7 @@ def test_spans_that_are_no_part_of_a_period_are_refused(remaining: int, full: in
         (0, [], []),
     ],
 )
-def test_splits_leave_the_remainder_to_the_last_line(
-    amount: int, weights: list[int], parts: list[int]
-) -> None:
+def test_splits_leave_the_remainder_to_the_last_line(amount: int, weights: list[int], parts: list[int]) -> None:
     assert split_proportionally(amount, weights) == parts
 
 
