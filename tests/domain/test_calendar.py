@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from dateutil.relativedelta import relativedelta
+from hypothesis import given
+from hypothesis import strategies as st
+
 from billing_server.domain.calendar import (
     DAY,
     HOUR,
@@ -17,9 +21,6 @@ from billing_server.domain.calendar import (
     previous_boundary,
     resolve_anchor,
 )
-from dateutil.relativedelta import relativedelta
-from hypothesis import given
-from hypothesis import strategies as st
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FORTY_YEARS = 40 * 366 * DAY

@@ -8,6 +8,9 @@ from typing import Literal
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from billing_server.domain.money import INT64_MAX, round_half_away_from_zero
 from billing_server.domain.pricing import (
     BillingScheme,
@@ -20,8 +23,6 @@ from billing_server.domain.pricing import (
     exact_amount_for_quantity,
     transformed_quantity,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 class PriceInTest(msgspec.Struct, frozen=True):

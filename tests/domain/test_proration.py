@@ -6,6 +6,9 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from billing_server.domain.calendar import DAY
 from billing_server.domain.proration import (
     credit_for_unused,
@@ -13,8 +16,6 @@ from billing_server.domain.proration import (
     prorate,
     split_proportionally,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 amounts = st.integers(-(2**63) + 1, 2**63 - 1)
 spans = st.integers(1, 3 * 366 * DAY).flatmap(lambda full: st.tuples(st.integers(0, full), st.just(full)))
