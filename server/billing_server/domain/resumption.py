@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from billing_server.domain import adjustments, calendar, cycle
+from billing_server.domain import adjustments, calendar, cycle, usage
 from billing_server.domain.commands import ResumeSubscription
 from billing_server.domain.errors import WrongState, invalid
 from billing_server.domain.invoice import InvoiceLine
@@ -21,8 +21,9 @@ from billing_server.domain.turn import Turn
 
 
 def activate(turn: Turn, subscription: Subscription) -> Subscription:
-    """The resumption invoice is paid or given up: the subscription is active and says so."""
-    subscription = turn.alter(subscription, status="active", resumption_invoice=None, expires_at=None)
+    """The resumption invoice is paid or given up: the subscription is active, says so, and counts usage again."""
+    items = usage.resumed(turn, subscription.items)
+    subscription = turn.alter(subscription, status="active", items=items, resumption_invoice=None, expires_at=None)
     subscription = turn.note(subscription, upcoming_at=cycle.upcoming_at(subscription, turn.settings, turn.now))
     turn.updated(subscription)
     turn.emit("customer.subscription.resumed", subscription)
