@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from billing.v1 import (
     account_service_pb2_grpc,
@@ -22,6 +25,8 @@ from billing.v1 import (
 )
 from billing_server.bootstrap import Server
 from billing_server.config import Config
+
+Detail = TypeVar("Detail", bound=Message)
 
 
 @contextlib.asynccontextmanager
@@ -90,3 +95,38 @@ async def new_caller(server: Server, scopes: Sequence[str] = ("*",), account_id:
         account_id = (await engine.create_account(f"test {uuid.uuid4().hex[:8]}")).id
     key, secret = await engine.create_api_key(account_id, "test", scopes)
     return Caller(server, account_id, key.id, secret)
+
+
+def status_of(error: grpc.aio.AioRpcError) -> Status:
+    """The status with its details that came with a refusal."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            return Status.FromString(value)
+    raise AssertionError(f"a refusal without details: {error}")
+
+
+def detail_of(error: grpc.aio.AioRpcError, detail_type: type[Detail]) -> Detail:
+    """The detail of this type that came with a refusal."""
+    for packed in status_of(error).details:
+        detail = detail_type()
+        if packed.Unpack(detail):
+            return detail
+    raise AssertionError(f"no {detail_type.__name__} in {status_of(error)}")
+
+
+def info_of(error: grpc.aio.AioRpcError) -> ErrorInfo:
+    """Reason and metadata of a refusal."""
+    return detail_of(error, ErrorInfo)
+
+
+@contextlib.contextmanager
+def refused(code: grpc.StatusCode, reason: str) -> Iterator[list[grpc.aio.AioRpcError]]:
+    """Expect a refusal; the list holds it afterwards."""
+    caught: list[grpc.aio.AioRpcError] = []
+    try:
+        yield caught
+    except grpc.aio.AioRpcError as error:
+        assert (error.code(), info_of(error).reason) == (code, reason), error
+        caught.append(error)
+    else:
+        raise AssertionError(f"not refused with {reason}")

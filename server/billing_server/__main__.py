@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, TypeVar
-
-import uvloop
 
 from billing_server import logs
-from billing_server.bootstrap import PortTakenError, Server, open_engine
-from billing_server.config import Config, ConfigError, help_text
+from billing_server.bootstrap import PortTakenError, open_engine
+from billing_server.config import Address, Config, ConfigError, help_text
 from billing_server.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from billing_server.first_start import Login, example_lines, first_login, leave_address
+from billing_server.processes import (
+    WorkerFailedError,
+    refuse_taken_port,
+    run_loop,
+    serve_by_workers,
+    serve_here,
+)
 from billing_server.store.errors import StoreError
 from billing_server.store.migrate import MigrationError, migrate
 
-T = TypeVar("T")
+_INTERRUPTED = 130
+"""The exit status of a program that Ctrl-C has ended, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,8 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"  {line}")
     try:
         _run(config)
-    except (EmbeddedPostgresError, MigrationError, PortTakenError, StoreError, OSError) as error:
+    except (EmbeddedPostgresError, MigrationError, PortTakenError, StoreError, WorkerFailedError, OSError) as error:
         return _fail(str(error))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     return 0
 
 
@@ -57,6 +62,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(config: Config) -> None:
+    refuse_taken_port(config)
     if config.database_url is not None:
         _serve(config, config.database_url)
         return
@@ -65,9 +71,11 @@ def _run(config: Config) -> None:
 
 
 def _serve(config: Config, database_url: str) -> None:
-    """Bring the database up to date, make sure that somebody can log in, and serve."""
-    login = _run_loop(_prepare(config, database_url))
-    _run_loop(_serve_here(config, database_url, login))
+    """Bring the database up to date, make sure that somebody can log in, and serve until a signal."""
+    login = run_loop(_prepare(config, database_url))
+    serve = serve_here if config.workers == 1 else serve_by_workers
+    serve(config, database_url, lambda address: _welcome(config, address, login))
+    _say("Stopped.")
 
 
 async def _prepare(config: Config, database_url: str) -> Login:
@@ -79,30 +87,11 @@ async def _prepare(config: Config, database_url: str) -> Login:
         await engine.store.close()
 
 
-async def _serve_here(config: Config, database_url: str, login: Login) -> None:
-    """Serve in this process until a signal comes."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    server = await Server.start(config, database_url)
-    leave_address(config, server.address)
-    _welcome(config, server, login)
-    await stopped.wait()
-    _say("Stopping: calls in progress end first.")
-    await server.close()
-    _say("Stopped.")
-
-
-def _welcome(config: Config, server: Server, login: Login) -> None:
-    _say("", login.remark, f"Serving on {server.address}.")
+def _welcome(config: Config, address: Address, login: Login) -> None:
+    leave_address(config, address)
+    _say("", login.remark, f"Serving on {address}.")
     if login.key_file is not None:
-        _say("", "Try it:", "", *(f"  {line}" for line in example_lines(config, login.key_file, server.address)), "")
-
-
-def _run_loop(work: Coroutine[Any, Any, T]) -> T:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+        _say("", "Try it:", "", *(f"  {line}" for line in example_lines(config, login.key_file, address)), "")
 
 
 def _say(*lines: str) -> None:

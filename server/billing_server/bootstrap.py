@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -24,7 +25,7 @@ from billing_server.config import Address, Config
 from billing_server.delivery.streams import EventStreams
 from billing_server.engine.engine import Engine
 from billing_server.gateways.port import PaymentGateway
-from billing_server.gateways.remote import RemoteGateway
+from billing_server.gateways.remote import GatewayTls, RemoteGateway
 from billing_server.gateways.test import BuiltInGateway
 from billing_server.metrics import DueBooks, Metrics, MetricsServer
 from billing_server.store.store import Store
@@ -50,19 +51,33 @@ class PortTakenError(Exception):
     """The address cannot be listened on; the message says what to do."""
 
 
-def port_taken(address: Address, setting: str = "BILLING_LISTEN") -> PortTakenError:
-    """The refusal to start beside whoever has the port."""
+def port_taken(address: Address, setting: str = "BILLING_LISTEN", reason: str | None = None) -> PortTakenError:
+    """The refusal to start where the address cannot be had; without a reason, another program has the port."""
+    problem = "another program uses the port, perhaps another billing server" if reason is None else reason
     return PortTakenError(
-        f"{address} cannot be listened on: another program uses the port, or the address is not this machine's. "
-        f"Stop that program, or set {setting} to another HOST:PORT."
+        f"{address} cannot be listened on ({problem}). Stop that program, or set {setting} to another HOST:PORT."
+        if reason is None
+        else f"{address} cannot be listened on ({problem}). Set {setting} to a HOST:PORT of this machine."
     )
 
 
 def make_gateway(config: Config, store: Store) -> PaymentGateway:
     """The payment gateway that the settings name."""
-    if config.gateway_target is not None:
+    if config.gateway_target is None:
+        return BuiltInGateway(store, GatewayRow)
+    files = config.gateway_tls
+    if files is None:
         return RemoteGateway(str(config.gateway_target))
-    return BuiltInGateway(store, GatewayRow)
+    tls = GatewayTls(
+        authorities=_content(files.authorities_file),
+        certificate=_content(files.certificate_file),
+        key=_content(files.key_file),
+    )
+    return RemoteGateway(str(config.gateway_target), tls=tls)
+
+
+def _content(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()
 
 
 async def open_engine(config: Config, database_url: str) -> Engine:
@@ -157,6 +172,7 @@ class Server:
     async def close(self, drain_seconds: float | None = None) -> None:
         """Say so, take no more calls, finish those that run, then stop time and give up the connections."""
         seconds = self._config.drain_seconds if drain_seconds is None else drain_seconds
+        LOGGER.info("stopping; calls in progress get %s seconds", seconds)
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -200,7 +216,7 @@ def _options(config: Config) -> list[tuple[str, Any]]:
 def _credentials(config: Config) -> grpc.ServerCredentials:
     tls = config.tls
     assert tls is not None
-    authorities = None if tls.client_authorities_file is None else tls.client_authorities_file.read_bytes()
+    authorities = _content(tls.client_authorities_file)
     return grpc.ssl_server_credentials(
         [(tls.key_file.read_bytes(), tls.certificate_file.read_bytes())],
         root_certificates=authorities,

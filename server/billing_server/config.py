@@ -78,7 +78,19 @@ SETTINGS = (
         "",
         "HOST:PORT of your own billing.gateway.v1.PaymentGateway. Without it, the built-in test gateway.",
     ),
-    Setting("BILLING_METRICS_LISTEN", "", "HOST:PORT for Prometheus metrics over HTTP. Off without it."),
+    Setting(
+        "BILLING_GATEWAY_TLS",
+        "",
+        "TLS towards BILLING_GATEWAY_TARGET: true or false. By default false on loopback, true elsewhere.",
+    ),
+    Setting("BILLING_GATEWAY_CA", "", "File with the authorities (PEM) that vouch for the gateway; else the system's."),
+    Setting("BILLING_GATEWAY_CERT", "", "File with the certificate chain (PEM) that the engine shows the gateway."),
+    Setting("BILLING_GATEWAY_KEY", "", "File with the private key of BILLING_GATEWAY_CERT (PEM)."),
+    Setting(
+        "BILLING_METRICS_LISTEN",
+        "",
+        "HOST:PORT for Prometheus metrics over HTTP; each further worker takes the next port. Off without it.",
+    ),
     Setting(
         "BILLING_MAX_DEADLINE_SECONDS",
         "30",
@@ -95,6 +107,8 @@ SETTINGS = (
 _DEFAULTS: Mapping[str, str] = {setting.name: setting.default for setting in SETTINGS}
 Value = TypeVar("Value")
 Fallback = TypeVar("Fallback")
+
+_PORT_MAX = 65_535
 
 _YES = ("true", "1", "yes", "on")
 _NO = ("false", "0", "no", "off")
@@ -128,6 +142,15 @@ class Tls:
     client_authorities_file: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayTls:
+    """Files that the gateway is checked with, and that the engine shows it."""
+
+    authorities_file: Path | None
+    certificate_file: Path | None
+    key_file: Path | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings, checked. Make one with `Config.from_environment`."""
@@ -142,6 +165,7 @@ class Config:
     workers: int
     log_level: LogLevel
     gateway_target: Address | None
+    gateway_tls: GatewayTls | None
     metrics_listen: Address | None
     deadline_seconds_max: int
     streams_max: int
@@ -155,6 +179,7 @@ class Config:
         tls = _read_tls(reader)
         allow_plaintext = bool(reader.flag("BILLING_ALLOW_PLAINTEXT"))
         reflection = reader.flag("BILLING_REFLECTION")
+        gateway_target = reader.address("BILLING_GATEWAY_TARGET")
         config = cls(
             listen=listen,
             data_directory=Path(reader.text("BILLING_DATA_DIR") or ".").expanduser().absolute(),
@@ -165,7 +190,8 @@ class Config:
             reflection=listen.is_loopback if reflection is None else reflection,
             workers=reader.number("BILLING_WORKERS", 1, 64),
             log_level=_read_log_level(reader),
-            gateway_target=reader.address("BILLING_GATEWAY_TARGET"),
+            gateway_target=gateway_target,
+            gateway_tls=_read_gateway_tls(reader, gateway_target),
             metrics_listen=reader.address("BILLING_METRICS_LISTEN"),
             deadline_seconds_max=reader.number("BILLING_MAX_DEADLINE_SECONDS", 1, 3600),
             streams_max=reader.number("BILLING_MAX_STREAMS", 1, 100_000),
@@ -182,6 +208,12 @@ class Config:
             reader.refuse(
                 "BILLING_LISTEN",
                 "port 0 gives each process a port of its own, but BILLING_WORKERS is above 1. Name a port.",
+            )
+        if config.metrics_listen is not None and config.metrics_listen.port + config.workers - 1 > _PORT_MAX:
+            reader.refuse(
+                "BILLING_METRICS_LISTEN",
+                f"each of {config.workers} workers takes a port from {config.metrics_listen.port} on, and there are "
+                "not so many. Name a lower port.",
             )
         if reader.problems:
             raise ConfigError(reader.problems)
@@ -306,6 +338,20 @@ def _read_tls(reader: _Reader) -> Tls | None:
             "clients show certificates only over TLS. Set BILLING_TLS_CERT and BILLING_TLS_KEY, too.",
         )
     return None
+
+
+def _read_gateway_tls(reader: _Reader, target: Address | None) -> GatewayTls | None:
+    wanted = reader.flag("BILLING_GATEWAY_TLS")
+    authorities = reader.file("BILLING_GATEWAY_CA")
+    certificate = reader.file("BILLING_GATEWAY_CERT")
+    key = reader.file("BILLING_GATEWAY_KEY")
+    if (certificate is None) != (key is None):
+        reader.refuse("BILLING_GATEWAY_CERT", "it and BILLING_GATEWAY_KEY need each other. Set both, or neither.")
+    if target is None:
+        return None
+    if wanted is None:
+        wanted = not target.is_loopback or authorities is not None or certificate is not None
+    return GatewayTls(authorities, certificate, key) if wanted else None
 
 
 def _read_database_url(reader: _Reader) -> str | None:

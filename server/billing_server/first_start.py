@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from billing_server.config import Address, Config
-from billing_server.engine.engine import Engine, hash_of
+from billing_server.engine.api_keys import hash_of
+from billing_server.engine.engine import Engine
 
 KEY_FILE: Final = "api-key"
 ADDRESS_FILE: Final = "address"

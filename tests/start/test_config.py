@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from billing_server.config import SETTINGS, Address, Config, ConfigError, Tls, help_text
+from billing_server.config import SETTINGS, Address, Config, ConfigError, GatewayTls, Tls, help_text
 
 
 def problems_of(environment: dict[str, str]) -> list[str]:
@@ -21,12 +21,14 @@ def test_defaults() -> None:
         listen=Address("127.0.0.1", 50051),
         data_directory=Path(".data").absolute(),
         database_url=None,
+        database_connections=10,
         tls=None,
         allow_plaintext=False,
         reflection=True,
         workers=1,
         log_level="info",
         gateway_target=None,
+        gateway_tls=None,
         metrics_listen=None,
         deadline_seconds_max=30,
         streams_max=1000,
@@ -35,13 +37,14 @@ def test_defaults() -> None:
 
 
 def test_everything_set(tmp_path: Path) -> None:
-    for name in ("server.pem", "server.key", "clients.pem"):
+    for name in ("server.pem", "server.key", "clients.pem", "gateway.pem", "engine.pem", "engine.key"):
         (tmp_path / name).touch()
     config = Config.from_environment(
         {
             "BILLING_LISTEN": "[::]:443",
             "BILLING_DATA_DIR": str(tmp_path),
             "BILLING_DATABASE_URL": "postgresql://engine:secret@db.example:5432/billing",
+            "BILLING_DATABASE_CONNECTIONS": "200",
             "BILLING_TLS_CERT": str(tmp_path / "server.pem"),
             "BILLING_TLS_KEY": str(tmp_path / "server.key"),
             "BILLING_TLS_CLIENT_CA": str(tmp_path / "clients.pem"),
@@ -50,6 +53,9 @@ def test_everything_set(tmp_path: Path) -> None:
             "BILLING_WORKERS": "4",
             "BILLING_LOG_LEVEL": "DEBUG",
             "BILLING_GATEWAY_TARGET": "payments.example:9000",
+            "BILLING_GATEWAY_CA": str(tmp_path / "gateway.pem"),
+            "BILLING_GATEWAY_CERT": str(tmp_path / "engine.pem"),
+            "BILLING_GATEWAY_KEY": str(tmp_path / "engine.key"),
             "BILLING_METRICS_LISTEN": "127.0.0.1:9100",
             "BILLING_MAX_DEADLINE_SECONDS": "3600",
             "BILLING_MAX_STREAMS": "20",
@@ -60,12 +66,14 @@ def test_everything_set(tmp_path: Path) -> None:
         listen=Address("::", 443),
         data_directory=tmp_path,
         database_url="postgresql://engine:secret@db.example:5432/billing",
+        database_connections=200,
         tls=Tls(tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "clients.pem"),
         allow_plaintext=False,
         reflection=True,
         workers=4,
         log_level="debug",
         gateway_target=Address("payments.example", 9000),
+        gateway_tls=GatewayTls(tmp_path / "gateway.pem", tmp_path / "engine.pem", tmp_path / "engine.key"),
         metrics_listen=Address("127.0.0.1", 9100),
         deadline_seconds_max=3600,
         streams_max=20,
@@ -94,6 +102,8 @@ def test_everything_set(tmp_path: Path) -> None:
         ("BILLING_WORKERS", "two"),
         ("BILLING_LOG_LEVEL", "loud"),
         ("BILLING_GATEWAY_TARGET", "payments.example"),
+        ("BILLING_GATEWAY_TLS", "perhaps"),
+        ("BILLING_DATABASE_CONNECTIONS", "1"),
         ("BILLING_METRICS_LISTEN", "9100"),
         ("BILLING_MAX_DEADLINE_SECONDS", "0"),
         ("BILLING_MAX_DEADLINE_SECONDS", "1.5"),
@@ -106,9 +116,7 @@ def test_a_wrong_value_is_quoted_with_its_variable_and_the_rule(name: str, value
     assert problem.startswith(f"{name}: {value.lower()!r} is not understood: write ")
 
 
-@pytest.mark.parametrize(
-    "url", ["mysql://u:secret@h/d", "host=h password=secret", "postgresql://[::1:secret"]
-)
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "host=h password=secret", "postgresql://[::1:secret"])
 def test_a_wrong_database_url_is_never_quoted(url: str) -> None:
     [problem] = problems_of({"BILLING_DATABASE_URL": url})
     assert problem.startswith("BILLING_DATABASE_URL: ")
@@ -188,3 +196,28 @@ def test_descriptions_hold_no_password(url: str) -> None:
 def test_help_lists_every_setting() -> None:
     text = help_text()
     assert all(setting.name in text and setting.meaning in text for setting in SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tls"),
+    [
+        ({"BILLING_GATEWAY_TARGET": "127.0.0.1:9000"}, None),
+        ({"BILLING_GATEWAY_TARGET": "127.0.0.1:9000", "BILLING_GATEWAY_TLS": "true"}, GatewayTls(None, None, None)),
+        ({"BILLING_GATEWAY_TARGET": "payments.example:9000"}, GatewayTls(None, None, None)),
+        ({"BILLING_GATEWAY_TARGET": "payments.example:9000", "BILLING_GATEWAY_TLS": "false"}, None),
+        ({"BILLING_GATEWAY_TLS": "true"}, None),
+    ],
+)
+def test_a_gateway_on_another_machine_is_asked_over_tls(settings: dict[str, str], tls: GatewayTls | None) -> None:
+    assert Config.from_environment(settings).gateway_tls == tls
+
+
+def test_the_gateway_is_shown_a_certificate_only_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "engine.pem").touch()
+    [problem] = problems_of({"BILLING_GATEWAY_CERT": str(tmp_path / "engine.pem")})
+    assert problem.startswith("BILLING_GATEWAY_CERT: ")
+
+
+def test_each_worker_needs_a_port_for_its_metrics() -> None:
+    [problem] = problems_of({"BILLING_METRICS_LISTEN": "127.0.0.1:65534", "BILLING_WORKERS": "3"})
+    assert problem.startswith("BILLING_METRICS_LISTEN: ")

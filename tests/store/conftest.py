@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from billing_server.store.store import Store
@@ -24,3 +25,11 @@ async def account_id(store: Store) -> str:
     account = samples.account()
     assert await store.create_account(account)
     return account.id
+
+
+@pytest.fixture
+async def administrator(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as the owner of the database, past row-level security where it is a superuser."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()

@@ -134,10 +134,10 @@ def invoice(owner: Customer, of: Subscription | None = None, **changes: Any) -> 
     return Invoice(**{**values, **changes})
 
 
-OPEN = {"status": "open", "number": "A-0001", "finalized_at": NOW, "automatically_finalizes_at": None}
+OPEN: dict[str, Any] = {"status": "open", "number": "A-0001", "finalized_at": NOW, "automatically_finalizes_at": None}
 """What makes the draft an open invoice."""
 
-PAID = {
+PAID: dict[str, Any] = {
     **OPEN,
     "status": "paid",
     "paid_at": NOW,
@@ -201,7 +201,7 @@ def attempt(of: Invoice, **changes: Any) -> PaymentAttempt:
     return PaymentAttempt(**{**values, **changes})
 
 
-SETTLED = {"state": "succeeded", "check_at": None, "settled_at": NOW}
+SETTLED: dict[str, Any] = {"state": "succeeded", "check_at": None, "settled_at": NOW}
 """What makes the attempt a success."""
 
 
@@ -223,7 +223,7 @@ def refund(of: PaymentAttempt, **changes: Any) -> Refund:
     return Refund(**{**values, **changes})
 
 
-_MAPPINGS = {
+_MAPPINGS: dict[type[Any], str] = {
     PaymentMethod: "payment_methods",
     Subscription: "subscriptions",
     Invoice: "invoices",

@@ -23,6 +23,7 @@ from billing_server.api.refusals import (
     CODES,
     DETAILS_KEY,
     ScopeMissing,
+    Unavailable,
     internal,
     status_of,
     translated,
@@ -144,12 +145,19 @@ class Chain:
         await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
         try:
             async for message in messages:
-                async with asyncio.timeout(self._write_seconds_max):
-                    await context.write(message)
+                await self._write(context, message)
         finally:
             close = getattr(messages, "aclose", None)
             if close is not None:
                 await close()
+
+    async def _write(self, context: Context, message: bytes) -> None:
+        """Write one message. A frozen client passes keepalive and would hold the stream for ever (trap 4)."""
+        try:
+            async with asyncio.timeout(self._write_seconds_max):
+                await context.write(message)
+        except TimeoutError:
+            raise Unavailable(f"the reader took nothing for {self._write_seconds_max:g} seconds") from None
 
     def _status(self, call: Call, error: Exception) -> Status:
         """The status of what went wrong; failures are logged here and nowhere told."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
 from google.protobuf.empty_pb2 import Empty
@@ -18,14 +18,16 @@ from billing_server.domain.errors import InvalidArgument, Violation
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.test_clock import TestClock
 from billing_server.engine.engine import Engine
-from billing_server.engine.work import Caller
+from billing_server.engine.work import Answer, Caller
 from billing_server.store.listing import Cursor, Filter
 from billing_server.store.view import View
 from billing_server.wire.codec import check, decode, encode
 from billing_server.wire.contract import METHODS
 
 _PACKAGE: Final = "/billing.v1."
-_CURSORS: Final[msgspec.msgpack.Decoder[Cursor]] = msgspec.msgpack.Decoder(tuple[int, str])
+_CURSORS: Final[msgspec.msgpack.Decoder[Cursor]] = msgspec.msgpack.Decoder(
+    tuple[paging.CursorInteger, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z_]{1,64}$")]]
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -48,6 +50,9 @@ class Edge:
 
 Unary = Callable[[Edge, Call, Any], Awaitable[bytes]]
 Streaming = Callable[[Edge, Call, Any], AsyncIterator[bytes]]
+EncodeResult = Callable[[msgspec.Struct, int | None], bytes]
+"""Makes the serialized response of a result, as it is seen at a moment."""
+
 Refine = Callable[[Edge, Any], Any]
 
 
@@ -65,7 +70,7 @@ def path_of(name: str) -> str:
     return METHODS[path].path
 
 
-def caller_of(call: Call, request: Message, encode_result: Callable[[msgspec.Struct], bytes]) -> Caller:
+def caller_of(call: Call, request: Message, encode_result: EncodeResult) -> Caller:
     """Who asks the engine, and how it keeps the answer."""
     keyed = call.idempotency_key is not None
     return Caller(
@@ -73,16 +78,25 @@ def caller_of(call: Call, request: Message, encode_result: Callable[[msgspec.Str
         request_id=call.request_id,
         idempotency_key=call.idempotency_key,
         request_hash=replay.request_hash(call.method.path, request) if keyed else b"",
-        encode=lambda result: replay.keep_response(encode_result(result)),
+        encode=lambda result, now: replay.keep_response(encode_result(result, now)),
         encode_refusal=replay.keep_refusal,
     )
+
+
+def response_of(answer: Answer, encode_result: EncodeResult) -> bytes:
+    """The serialized response of an answer, new or kept. Raises Refused when a refusal was kept."""
+    if answer.replay is not None:
+        return replay.replayed(answer.replay)
+    if answer.result is None:
+        raise AssertionError("an answer without a result")
+    return encode_result(answer.result, answer.now)
 
 
 def command(
     name: str,
     command_type: type[Command],
     *,
-    shown: Callable[[Any], Message] | None = None,
+    shown: Callable[[Any, int | None], Message] = encode,
     refine: Refine | None = None,
 ) -> Endpoint:
     """A method that changes something.
@@ -90,34 +104,23 @@ def command(
     `shown` makes the response of the engine's result, by default the result's own message; `refine` completes
     the decoded command.
     """
-    show = shown or _shown
 
-    def encode_result(result: msgspec.Struct) -> bytes:
-        return show(result).SerializeToString()
+    def encode_result(result: msgspec.Struct, now: int | None) -> bytes:
+        return shown(result, now).SerializeToString()
 
     async def run(edge: Edge, call: Call, request: Any) -> bytes:
         wanted: Command = decode(request, command_type)
         if refine is not None:
             wanted = refine(edge, wanted)
         answer = await edge.engine.execute(call.account_id, wanted, caller_of(call, request, encode_result))
-        if answer.replay is not None:
-            return replay.replayed(answer.replay)
-        if answer.result is None:
-            raise AssertionError(f"{name} has no result")
-        return encode_result(answer.result)
+        return response_of(answer, encode_result)
 
     return Endpoint(path_of(name), unary=run)
 
 
-def nothing(_result: msgspec.Struct) -> Message:
+def nothing(_result: msgspec.Struct, _now: int | None) -> Message:
     """The response of methods that only delete."""
     return Empty()
-
-
-def _shown(result: msgspec.Struct) -> Message:
-    """A result as its own message. Invoices on a test clock are overdue by a time that is not known here."""
-    on_clock = isinstance(result, Invoice) and result.test_clock is not None
-    return encode(result, None if on_clock else int(time.time()))
 
 
 def get(name: str, noun: type[T], resource_type: str) -> Endpoint:
@@ -151,12 +154,18 @@ def listing(
         async with edge.engine.store.view(call.account_id) as view:
             page = await view.page(wanted(request), limit=size, after=after)
             messages = await (show or show_all)(view, page.items)
-        response = response_type(next_page_token=paging.make_token(path, request, page.next))
-        getattr(response, field).extend(messages)
+        kept = paging.fitting(message.ByteSize() for message in messages)
+        following = page.next if kept == len(messages) else _cursor_of(page.items[kept - 1])
+        response = response_type(next_page_token=paging.make_token(path, request, following))
+        getattr(response, field).extend(messages[:kept])
         serialized: bytes = response.SerializeToString()
         return serialized
 
     return Endpoint(path, unary=run)
+
+
+def _cursor_of(found: Any) -> Cursor:
+    return found.created, found.id
 
 
 async def show_all(view: View, objects: Sequence[Any]) -> Sequence[Message]:
@@ -177,7 +186,8 @@ async def clock_times(view: View, objects: Sequence[Any]) -> Mapping[str | None,
 def required(request: Any, *fields: str) -> None:
     """Refuse a request that lacks one of these fields."""
 
-    missing = [Violation(field, "parameter_missing", "is required") for field in fields if not getattr(request, field)]
+    present = {descriptor.name for descriptor, _ in request.ListFields()}
+    missing = [Violation(field, "parameter_missing", "is required") for field in fields if field not in present]
     if missing:
         raise InvalidArgument(*missing)
 

@@ -17,7 +17,7 @@ from billing_server.store.view import View
 from billing_server.wire.codec import check, event_batch_bytes, position_of, with_position
 
 _LIST: Final = path_of("EventService/ListEvents")
-_POSITIONS: Final = msgspec.msgpack.Decoder(int)
+_POSITIONS: Final = msgspec.msgpack.Decoder(paging.CursorInteger)
 _WINDOWS_MAX: Final = 50
 """How far a page of rare events looks: so many windows of the log before it is given back as it is."""
 
@@ -59,6 +59,9 @@ async def _page(view: View, before: int | None, size: int, wanted: EventFilter) 
         page = await view.newest_events(before=before, limit=size, wanted=wanted)
         full = len(page.events) == size
         before = page.scanned_to if full else page.scanned_to + 1
+        kept = paging.fitting(len(event.payload) for event in page.events)
+        if kept < len(page.events):
+            return page.events[:kept], page.events[kept - 1].position
         if page.events or before <= 1:
             return page.events, before if before > 1 else None
     return [], before

@@ -13,11 +13,12 @@ from typing import Final
 
 from billing_server.api.call import AUTHORIZATION_KEY, Identity
 from billing_server.api.refusals import Unauthenticated
-from billing_server.engine.engine import hash_of
+from billing_server.engine.api_keys import hash_of
 from billing_server.store.store import Store
 
 REMEMBERED_SECONDS: Final = 3.0
 _REMEMBERED_MAX: Final = 10_000
+_LOOKUPS_AT_ONCE_MAX: Final = 4
 _SCHEME: Final = "bearer "
 _SECRET_CHARACTERS_MAX: Final = 256
 
@@ -35,16 +36,12 @@ class KeyRing:
         self._remembered_seconds = remembered_seconds
         self._remembered: dict[bytes, tuple[Identity, float]] = {}
         self._asking: dict[bytes, asyncio.Task[Identity | None]] = {}
+        self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE_MAX)
         self.on_revoked: Revoked | None = None
 
     async def identify(self, authorization: str | None) -> Identity:
         """Whom the value of the metadata key `authorization` stands for. Raises Unauthenticated."""
-        if authorization is None:
-            raise Unauthenticated(_NONE)
-        scheme, secret = authorization[: len(_SCHEME)], authorization[len(_SCHEME) :].strip()
-        if scheme.lower() != _SCHEME or not secret or len(secret) > _SECRET_CHARACTERS_MAX:
-            raise Unauthenticated(f"{AUTHORIZATION_KEY} is not understood: {_NONE}")
-        secret_hash = hash_of(secret)
+        secret_hash = hash_of(secret_in(authorization))
         remembered = self._remembered.get(secret_hash)
         if remembered is not None and remembered[1] > time.monotonic():
             return remembered[0]
@@ -63,7 +60,9 @@ class KeyRing:
         return await asyncio.shield(asking)
 
     async def _ask(self, secret_hash: bytes) -> Identity | None:
-        found = await self._store.find_api_key(secret_hash)
+        # Guessed keys must not use up the connections that calls need.
+        async with self._lookups:
+            found = await self._store.find_api_key(secret_hash)
         if found is None or found[1].revoked_at is not None:
             self._remembered.pop(secret_hash, None)
             return None
@@ -84,3 +83,13 @@ class KeyRing:
                 del self._remembered[secret_hash]
         if self.on_revoked is not None:
             self.on_revoked(key_id)
+
+
+def secret_in(authorization: str | None) -> str:
+    """The API key in the value of the metadata key `authorization`. Raises Unauthenticated."""
+    if authorization is None:
+        raise Unauthenticated(_NONE)
+    scheme, secret = authorization[: len(_SCHEME)], authorization[len(_SCHEME) :].strip()
+    if scheme.lower() != _SCHEME or not secret or len(secret) > _SECRET_CHARACTERS_MAX:
+        raise Unauthenticated(f"{AUTHORIZATION_KEY} is not understood: {_NONE}")
+    return secret

@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from google.protobuf.message import Message
@@ -17,7 +18,13 @@ from billing_server.domain.errors import invalid
 
 SIZE_DEFAULT: Final = 50
 SIZE_MAX: Final = 1_000
+BYTES_MAX: Final = 3_500_000
+"""A page that would be larger ends earlier: clients accept 4 MiB unless they are told otherwise."""
+
 _DIGEST_BYTES: Final = 12
+
+CursorInteger: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A number within a token: whoever makes one up must not get it past PostgreSQL's bigint."""
 
 T = TypeVar("T")
 
@@ -50,6 +57,17 @@ def read_token(path: str, request: Any, decoder: msgspec.msgpack.Decoder[T]) -> 
     if content[:_DIGEST_BYTES] != _query(path, request):
         raise invalid("page_token", "page_token_invalid", "belongs to a request with other filters")
     return cursor
+
+
+def fitting(sizes: Iterable[int]) -> int:
+    """How many messages of these sizes a page takes; at least the first."""
+    total = count = 0
+    for size in sizes:
+        total += size
+        if count and total > BYTES_MAX:
+            break
+        count += 1
+    return count
 
 
 def _query(path: str, request: Message) -> bytes:

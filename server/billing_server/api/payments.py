@@ -20,7 +20,7 @@ from billing_server.store.view import View
 from billing_server.wire.codec import check, encode
 
 
-def _intent_of(invoice: Invoice) -> Message:
+def _intent_of(invoice: Invoice, _now: int | None = None) -> Message:
     if invoice.payment_intent is None:
         raise AssertionError(f"{invoice.id} was confirmed without a payment intent")
     return encode(invoice.payment_intent)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
-from billing.v1.event_model_pb2 import Event as EventMessage
 from billing.v1.subscription_service_pb2 import ForecastSubscriptionResponse
 from billing_server.api.call import Call
 from billing_server.api.endpoints import Edge, Endpoint, choice, command, get, listing, path_of, required, span, word_of
 from billing_server.domain import commands as c
 from billing_server.domain.errors import invalid
-from billing_server.domain.forecast import Assumption
+from billing_server.domain.forecast import Assumption, Forecast
 from billing_server.domain.subscription import Subscription
 from billing_server.store.subscription import SubscriptionFilter
 from billing_server.wire.codec import check, decode, encode, encode_event
@@ -62,17 +62,21 @@ async def _preview(edge: Edge, call: Call, request: Any) -> bytes:
 
 
 async def _forecast(edge: Edge, call: Call, request: Any) -> bytes:
-    """What will happen; events are parsed from what would have been stored, so they are the very same."""
+    """What will happen to a subscription; computed and encoded beside the event loop, for it may be long."""
     check(request)
     required(request, "id", "until")
-    if not 0 <= request.failures <= _FAILURES_MAX:
-        raise invalid("failures", "parameter_invalid_integer", f"from 0 to {_FAILURES_MAX}")
     assumption = Assumption(payments=choice(request, "payments") or "succeed", failures=request.failures)
-    told = await edge.engine.forecast(call.account_id, request.id, request.until.seconds, assumption)
-    events = (encode_event(call.account_id, event) for event in told.events)
-    return ForecastSubscriptionResponse(
-        events=map(EventMessage.FromString, events), subscription=encode(told.subscription)
-    ).SerializeToString()
+    if not 0 <= assumption.failures <= _FAILURES_MAX:
+        raise invalid("failures", "parameter_invalid_integer", f"must be 0 to {_FAILURES_MAX}")
+    found = await edge.engine.forecast(call.account_id, request.id, request.until.seconds, assumption)
+    return await asyncio.to_thread(_forecast_bytes, call.account_id, found)
+
+
+def _forecast_bytes(account_id: str, found: Forecast) -> bytes:
+    response = ForecastSubscriptionResponse(subscription=encode(found.subscription))
+    for event in found.events:
+        response.events.add().MergeFromString(encode_event(account_id, event))
+    return response.SerializeToString()
 
 
 ENDPOINTS: Final = (

@@ -74,6 +74,7 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
             invoice_commands.wake(turn, item)
         else:
             renewal.wake(turn, item)
+        turn.end_step()
         for changed in turn.woken:
             changed_kind = _INVOICE if changed in turn.invoices else _SUBSCRIPTION
             following = _wake_at(turn, changed_kind, changed)

@@ -199,7 +199,7 @@ def fix_currency(turn: Turn, currency: str, field: str) -> None:
     """Set the customer's currency, or refuse a second one."""
     known = turn.customer.currency
     if known is None:
-        turn.alter(turn.customer, currency=currency)
+        turn.updated(turn.alter(turn.customer, currency=currency))
     elif known != currency:
         raise invalid(
             field,

@@ -87,6 +87,7 @@ class Turn:
         "_copied",
         "_maps",
         "_told",
+        "_versions",
         "book",
         "catalog",
         "cause",
@@ -122,6 +123,7 @@ class Turn:
         self._copied: dict[str, dict[str, Any]] = {}
         self._before: dict[str, msgspec.Struct] = {}
         self._told: dict[str, msgspec.Struct] = {}
+        self._versions: dict[str, int] = {}
 
     # --- reading
 
@@ -205,6 +207,8 @@ class Turn:
             mapping = self._writable(name)
             if identity in mapping:
                 self._before.setdefault(identity, mapping[identity])
+            else:
+                self._versions[identity] = item.version  # type: ignore[attr-defined]  # every stored noun has one
             mapping[identity] = item
             if isinstance(item, Invoice | Subscription):
                 self.woken[identity] = None
@@ -212,13 +216,11 @@ class Turn:
         return item
 
     def alter(self, item: Stored, **changes: Any) -> Stored:
-        """Change what callers can see of an object; its version goes up once per turn."""
-        version = item.version  # type: ignore[attr-defined]  # every stored noun has a version
-        before = self._before.get(item.id)  # type: ignore[attr-defined]  # and an id
-        if before is None and not self._is_new(item):
-            version += 1
-        elif before is not None:
-            version = before.version + 1  # type: ignore[attr-defined]  # of the same noun
+        """Change what callers can see of an object; its version goes up once per step."""
+        identity = item.id  # type: ignore[attr-defined]  # every stored noun has an id
+        version = self._versions.get(identity)
+        if version is None:
+            version = self._versions[identity] = item.version + 1  # type: ignore[attr-defined]  # and a version
         return self.put(msgspec.structs.replace(item, version=version, **changes))
 
     def note(self, item: Stored, **changes: Any) -> Stored:
@@ -238,12 +240,6 @@ class Turn:
             self._copied[name] = mapping
             self._maps[name] = mapping
         return mapping
-
-    def _is_new(self, item: msgspec.Struct) -> bool:
-        if isinstance(item, Customer):
-            return False
-        identity = item.id  # type: ignore[attr-defined]  # every stored noun has an id
-        return identity not in getattr(self.book, _MAPPING[type(item)])
 
     # --- telling
 
@@ -265,12 +261,21 @@ class Turn:
         self._told[item.id] = item  # type: ignore[attr-defined]  # every stored noun has an id
         self.events.append(Event(type_, self.now, self.customer.id, item, previous, self.cause))
 
-    def decision(self, result: msgspec.Struct | None = None) -> Decision:
-        """Tell what is still untold and close the turn."""
+    def end_step(self) -> None:
+        """Tell what is still untold; what changes from here on is a further version.
+
+        A command is one step, each wake-up is one. So it makes no difference how many wake-ups share a turn.
+        """
         for identity in self.touched:
             item = self._current(identity)
             if item is not None and type(item) in EVENT_PREFIX:
                 self.updated(item)
+        self.touched.clear()
+        self._versions.clear()
+
+    def decision(self, result: msgspec.Struct | None = None) -> Decision:
+        """Tell what is still untold and close the turn."""
+        self.end_step()
         book = msgspec.structs.replace(self.book, customer=self.customer, **self._copied)
         return Decision(
             book=book,

@@ -17,6 +17,7 @@ from billing_server.store.store import Store
 LOGGER = logging.getLogger(__name__)
 
 _COALESCE_SECONDS = 0.005
+_TELL_SECONDS_MAX = 5.0
 
 
 class Bell:
@@ -53,9 +54,10 @@ class Bell:
             await asyncio.sleep(_COALESCE_SECONDS)
             accounts, self._to_tell = self._to_tell, set()
             try:
-                await self._store.notify(accounts)
-            except StoreError as error:
-                LOGGER.warning("readers in other processes were not woken: %s", error)
+                async with asyncio.timeout(_TELL_SECONDS_MAX):
+                    await self._store.notify(accounts)
+            except (StoreError, TimeoutError) as error:
+                LOGGER.warning("readers in other processes were not woken: %r", error)
 
     def _heard(self, accounts: frozenset[str] | None) -> None:
         self._wake(list(self._waiting) if accounts is None else accounts)

@@ -7,37 +7,32 @@ running the batch again in halves.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from billing_server.domain.advance import StuckBook, advance
-from billing_server.domain.book import Book, Decision, Reach
+from billing_server.domain.book import Book, Reach
 from billing_server.domain.calendar import DAY
-from billing_server.domain.commands import Command, CreateCustomer, SettleAttempt
-from billing_server.domain.decide import decide, decide_new_customer, reach, target
-from billing_server.domain.errors import Conflict, DomainError, LimitReached, ResourceMissing, invalid
-from billing_server.domain.event import Cause, Event
+from billing_server.domain.commands import CreateCustomer, SettleAttempt, SettleRefund
+from billing_server.domain.decide import reach, target
+from billing_server.domain.errors import DomainError, ResourceMissing
 from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.test_clock import TestClock
-from billing_server.domain.turn import Pages
 from billing_server.engine.bell import Bell
-from billing_server.engine.conclusion import conclude, refusal_of
 from billing_server.engine.ids import IdSource
 from billing_server.engine.pages import PagesCache
-from billing_server.engine.work import Answered, Caller, Woken, Work
-from billing_server.store.errors import CommitUnknown, StoreBusy, StoreUnavailable
-from billing_server.store.event import EventRow
-from billing_server.store.idempotency import IdempotencyRow
+from billing_server.engine.session import Session
+from billing_server.engine.transactions import committed
+from billing_server.engine.work import Answered, Woken, Work
+from billing_server.store.errors import StoreBusy, StoreTimeout, StoreUnavailable
 from billing_server.store.store import Store
-from billing_server.store.unit import Opening, Unit
-from billing_server.wire.codec import encode_event
+from billing_server.store.unit import Unit
 
 LOGGER = logging.getLogger(__name__)
 
-_TRIES_MAX = 5
 PARK_SECONDS = 300
 """How long a book that fails to advance is left alone before it is tried again."""
 
@@ -55,7 +50,7 @@ class Door:
         self._store = store
         self._pages = pages
         self._new_id = new_id
-        self._bell = bell
+        self.bell = bell
         self.parked = 0
 
     # --- commands
@@ -63,14 +58,16 @@ class Door:
     async def execute(self, account_id: str, batch: Sequence[Work]) -> None:
         """Carry out the batch and tell each who waits; raises nothing."""
         try:
-            answers = await self._committed(account_id, lambda unit: self._execute(unit, batch))
-        except (StoreUnavailable, DomainError) as error:
+            answers, told = await self.committed(account_id, lambda unit: self._execute(unit, batch))
+        except (StoreUnavailable, ResourceMissing) as error:
+            # The database is away, or the account is not there: nothing that one of the batch could help.
             for work in batch:
                 work.fail(error)
         except Exception as error:  # noqa: BLE001  # whoever waits must be told, whatever broke
             await self._split(account_id, batch, error)
         else:
-            self._bell.ring(account_id)
+            if told:
+                self.bell.ring(account_id)
             for work, answer in zip(batch, answers, strict=True):
                 if isinstance(answer, Answered):
                     work.give(answer)
@@ -78,56 +75,56 @@ class Door:
                     work.fail(answer)
 
     async def _split(self, account_id: str, batch: Sequence[Work], error: Exception) -> None:
-        """One of the batch breaks it: halve until it is alone."""
+        """One of the batch breaks it, or is refused by the database: halve until it is alone."""
         if len(batch) == 1:
-            LOGGER.error("%s of %s failed", type(batch[0].command).__name__, account_id, exc_info=error)
-            batch[0].fail(InternalError())
+            batch[0].fail(_told(account_id, batch[0], error))
             return
         middle = len(batch) // 2
         await self.execute(account_id, batch[:middle])
         await self.execute(account_id, batch[middle:])
 
-    async def _committed(self, account_id: str, body: Callable[[Unit], Awaitable[T]]) -> T:
-        """Run a transaction until it is known whether it took effect.
+    async def committed(self, account_id: str, body: Callable[[Unit], Awaitable[T]]) -> T:
+        """Run a transaction until it is known whether it took effect; see `transactions.committed`."""
+        return await committed(self._store, account_id, body)
 
-        A connection that breaks during COMMIT says nothing about the outcome (trap 9): the database is asked.
-        """
-        for _ in range(_TRIES_MAX):
-            results: list[T] = []
-            try:
-                async with self._store.transaction(account_id) as unit:
-                    results.append(await body(unit))
-            except StoreBusy as error:
-                LOGGER.info("trying a transaction of %s again: %s", account_id, error)
-                continue
-            except CommitUnknown as error:
-                if error.transaction is None or not await self._store.committed(error.transaction):
-                    continue
-            return results[0]
-        raise StoreUnavailable("the database was busy, or lost the connection, again and again")
-
-    async def _execute(self, unit: Unit, batch: Sequence[Work]) -> list[Answered | Exception]:
-        """Lock, load, decide each command, save."""
+    async def _execute(self, unit: Unit, batch: Sequence[Work]) -> tuple[list[Answered | DomainError], bool]:
+        """Lock, load, decide each command, save. What each is answered, and whether there are new events."""
         customers = await self._customers(unit, batch)
         keys = [work.key for work in batch if work.key is not None]
         opening = await unit.open([found for found in customers if found is not None], keys)
         pages = await self._pages.at(unit, opening.pages_version)
-        wanted = _reaches(batch, customers)
-        books = await unit.load(wanted)
-        session = _Session(unit, opening, pages, self._new_id, books)
-        answers: list[Answered | Exception] = []
+        books = await unit.load(_reaches(batch, customers))
+        clocks = await self._clocks(unit, batch, customers, books)
+        books = {customer: _at_clock(book, clocks) for customer, book in books.items()}
+        session = Session(unit, opening, pages, self._new_id, books, clocks)
+        answers: list[Answered | DomainError] = []
         for work, customer in zip(batch, customers, strict=True):
             try:
-                answers.append(await session.carry_out(work, customer))
+                answers.append(session.carry_out(work, customer))
             except DomainError as error:
                 answers.append(error)
-            except Exception as error:
-                if len(batch) > 1:
-                    raise
-                LOGGER.exception("%s of %s failed", type(work.command).__name__, unit.account_id)
-                answers.append(InternalError(str(error)))
-        await session.save()
-        return answers
+        return answers, await session.save()
+
+    async def _clocks(
+        self, unit: Unit, batch: Sequence[Work], customers: Sequence[str | None], books: Mapping[str, Book]
+    ) -> dict[str, TestClock]:
+        """The test clocks that the batch goes by, locked, so that none sets out before the batch is committed.
+
+        A command decided at the old time, but committed after the clock has arrived, would leave behind something
+        that was due on the way. Settlements need no lock: they come while the clock is moving.
+        """
+        wanted = set()
+        for work, customer in zip(batch, customers, strict=True):
+            if isinstance(work.command, CreateCustomer):
+                wanted.add(work.command.test_clock)
+            elif not isinstance(work.command, SettleAttempt | SettleRefund):
+                book = books.get(customer or "")
+                wanted.add(None if book is None else book.customer.test_clock)
+        clocks = {}
+        for clock_id in sorted(identity for identity in wanted if identity is not None):
+            with contextlib.suppress(ResourceMissing):
+                clocks[clock_id] = await unit.lock_test_clock(clock_id)
+        return clocks
 
     async def _customers(self, unit: Unit, batch: Sequence[Work]) -> list[str | None]:
         """The customer whose book each command is about; None for new customers and unknown objects."""
@@ -148,17 +145,63 @@ class Door:
         A book that fails is parked alone; the others of its batch are tried again without it.
         """
 
-        async def body(unit: Unit) -> Woken:
-            return await self._wake(unit, limit, until, test_clock)
+        claimed: list[str] = []
 
-        woken = await self._committed(account_id, body)
+        async def body(unit: Unit) -> Woken:
+            claimed.clear()
+            return await self._wake(unit, limit, until, test_clock, claimed)
+
+        try:
+            woken = await self.committed(account_id, body)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if not claimed:
+                raise
+            return await self._wake_in_halves(account_id, claimed, until, test_clock, error)
+        self.parked += woken.parked
         if woken.events:
-            self._bell.ring(account_id)
+            self.bell.ring(account_id)
         return woken
 
-    async def _wake(self, unit: Unit, limit: int, until: int | None, test_clock: str | None) -> Woken:
+    async def _wake_in_halves(
+        self, account_id: str, claimed: Sequence[str], until: int | None, test_clock: str | None, error: Exception
+    ) -> Woken:
+        """One book breaks the whole batch, when it is loaded or saved: halve until it is alone, and park it."""
+        if len(claimed) == 1:
+            LOGGER.error("the book of %s can not be advanced; it is parked", claimed[0], exc_info=error)
+            return await self._park(account_id, claimed[0], until)
+        middle = len(claimed) // 2
+        first = await self.wake(account_id, limit=middle, until=until, test_clock=test_clock)
+        second = await self.wake(account_id, limit=len(claimed) - middle, until=until, test_clock=test_clock)
+        return Woken(
+            books=first.books + second.books,
+            parked=first.parked + second.parked,
+            events=first.events + second.events,
+            horizon=min(first.horizon, second.horizon),
+            charges=first.charges + second.charges,
+            refunds=first.refunds + second.refunds,
+        )
+
+    async def _park(self, account_id: str, customer: str, until: int | None) -> Woken:
+        """Put one book aside without looking into it."""
+
+        async def body(unit: Unit) -> Woken:
+            opening = await unit.open([customer])
+            moment = opening.now if until is None else until
+            if opening.customers:
+                await unit.park({customer: moment + PARK_SECONDS})
+            return Woken(books=1, parked=1, horizon=moment)
+
+        parked = await self.committed(account_id, body)
+        self.parked += parked.parked
+        return parked
+
+    async def _wake(
+        self, unit: Unit, limit: int, until: int | None, test_clock: str | None, claimed: list[str]
+    ) -> Woken:
         opening = await unit.open()
-        claimed = await unit.claim_due(limit, until, test_clock)
+        claimed += await unit.claim_due(limit, until, test_clock)
         moment = opening.now if until is None else until
         if not claimed:
             return Woken(horizon=moment)
@@ -169,20 +212,20 @@ class Door:
             latest = max(unit.wake_at(customer) for customer in claimed)
             horizon = min(moment, latest if len(claimed) == limit else latest + DAY)
         books = await unit.load({customer: Reach(due_until=horizon) for customer in claimed})
-        session = _Session(unit, opening, pages, self._new_id, books)
+        session = Session(unit, opening, pages, self._new_id, books)
         parked = {}
         for customer in claimed:
             try:
                 session.advance(customer, horizon)
-            except (StuckBook, DomainError, ArithmeticError, LookupError, TypeError, ValueError, AssertionError):
+            except Exception:  # whatever is wrong with one book must not stop the others
                 LOGGER.exception("the book of %s does not advance; it is parked", customer)
-                parked[customer] = (moment if test_clock else opening.now) + PARK_SECONDS
-        self.parked += len(parked)
+                parked[customer] = moment + PARK_SECONDS
         await session.save()
         if parked:
             await unit.park(parked)
         return Woken(
             books=len(claimed),
+            parked=len(parked),
             events=session.events_saved,
             horizon=horizon,
             charges=tuple(session.charges),
@@ -220,7 +263,7 @@ class Door:
             await unit.save(leased)
             return Woken(books=len(claimed), charges=tuple(charges), refunds=tuple(refunds))
 
-        return await self._committed(account_id, body)
+        return await self.committed(account_id, body)
 
 
 def _reaches(batch: Sequence[Work], customers: Sequence[str | None]) -> dict[str, Reach]:
@@ -249,203 +292,15 @@ def _sum(one: Reach, other: Reach) -> Reach:
     )
 
 
-class _Session:
-    """The books of one transaction while their commands are decided."""
-
-    def __init__(self, unit: Unit, opening: Opening, pages: Pages, new_id: IdSource, books: Mapping[str, Book]) -> None:
-        self._unit = unit
-        self._opening = opening
-        self._pages = pages
-        self._new_id = new_id
-        self._before: dict[str, Book] = dict(books)
-        self._books: dict[str, Book] = dict(books)
-        self._events: list[Event] = []
-        self._answers: dict[str, IdempotencyRow] = {}
-        self.charges: list[PaymentAttempt] = []
-        self.refunds: list[Refund] = []
-        self.events_saved = 0
-
-    async def carry_out(self, work: Work, customer: str | None) -> Answered:
-        """Decide one command on what its neighbours before it have left."""
-        earlier = self._earlier_answer(work)
-        if earlier is not None:
-            return earlier
-        if isinstance(work.command, CreateCustomer):
-            decision = await self._new_customer(work.command, work.cause)
-        else:
-            decision = self._decide(work, customer)
-        self._books[decision.book.customer.id] = decision.book
-        self._events += decision.events
-        return self._answered(work, decision)
-
-    def _decide(self, work: Work, customer: str | None) -> Decision:
-        book = None if customer is None else self._books.get(customer)
-        if book is None:
-            missing = target(work.command)
-            raise ResourceMissing(missing.type, missing.id, field=target_field(work.command))
-        return decide(
-            book,
-            work.command,
-            now=self._now(book, work.command),
-            wall_now=self._opening.now,
-            pages=self._pages,
-            new_id=self._new_id,
-            cause=work.cause,
-        )
-
-    def _now(self, book: Book, command: Command) -> int:
-        """Real time, or the book's test clock; a charge begun while a clock advances is settled at its own time."""
-        if book.test_clock is None:
-            return self._opening.now
-        if isinstance(command, SettleAttempt):
-            attempt = book.attempts.get(command.attempt)
-            if attempt is not None and attempt.state == "started":
-                return attempt.due_at
-        return book.test_clock.frozen_time
-
-    async def _new_customer(self, command: CreateCustomer, cause: Cause) -> Decision:
-        now = self._opening.now
-        if command.test_clock is not None:
-            clock = await self._unit.lock_test_clock(command.test_clock)
-            refuse_advancing(clock)
-            now = clock.frozen_time
-        return decide_new_customer(
-            command,
-            now=now,
-            wall_now=self._opening.now,
-            pages=self._pages,
-            new_id=self._new_id,
-            cause=cause,
-        )
-
-    def advance(self, customer: str, until: int) -> None:
-        """Let time pass in one book."""
-        decision = advance(
-            self._books[customer],
-            until,
-            wall_now=self._opening.now,
-            pages=self._pages,
-            new_id=self._new_id,
-        )
-        self._books[customer] = decision.book
-        self._events += decision.events
-        self.charges += decision.charges
-        self.refunds += decision.refunds
-
-    # --- answers to callers
-
-    def _earlier_answer(self, work: Work) -> Answered | None:
-        """What is known of the request's idempotency key, if it was used before."""
-        caller = work.caller
-        if caller is None or caller.idempotency_key is None:
-            return None
-        key = caller.idempotency_key
-        if key in self._answers:
-            raise _key_in_use(key)
-        row = self._opening.idempotency.get(key)
-        if row is None:
-            return None
-        if row.request_hash != caller.request_hash or row.method != caller.method:
-            raise invalid(
-                "idempotency-key",
-                "idempotency_mismatch",
-                "this key was used with another request; use a new key for a new request",
-            )
-        if row.state == "complete":
-            return Answered(now=self._opening.now, replay=row.response)
-        return Answered(now=self._opening.now, unfinished=row.resource)
-
-    def _answered(self, work: Work, decision: Decision) -> Answered:
-        result, refusal = decision.result, None
-        origin = work.origin
-        if origin is not None and isinstance(work.command, SettleAttempt):
-            attempt = decision.book.attempts.get(work.command.attempt)
-            refusal = None if attempt is None else refusal_of(origin.command, attempt)
-            result = conclude(origin.result, decision.book, decision.result)
-        self._remember(work, decision, result, refusal)
-        return Answered(
-            now=self._opening.now,
-            result=result,
-            refusal=refusal,
-            charges=decision.charges,
-            refunds=decision.refunds,
-        )
-
-    def _remember(
-        self, work: Work, decision: Decision, result: msgspec.Struct | None, refusal: DomainError | None
-    ) -> None:
-        """Keep the answer beside its key: final, or which attempt it still depends on."""
-        caller = work.caller or (None if work.origin is None else work.origin.caller)
-        if caller is None or caller.idempotency_key is None:
-            return
-        unfinished = decision.charges[-1].id if decision.charges else None
-        if isinstance(refusal, Conflict) and isinstance(work.command, SettleAttempt):
-            unfinished = work.command.attempt
-        response = None
-        if unfinished is None:
-            response = answer_bytes(caller, result, refusal)
-        self._answers[caller.idempotency_key] = IdempotencyRow(
-            key=caller.idempotency_key,
-            method=caller.method,
-            request_hash=caller.request_hash,
-            state="complete" if unfinished is None else "in_progress",
-            resource=unfinished,
-            response=response,
-            created=self._opening.now,
-        )
-
-    async def save(self) -> bool:
-        """Write what has changed; whether there are new events."""
-        saved = [
-            (self._before.get(customer), book)
-            for customer, book in self._books.items()
-            if self._before.get(customer) is not book
-        ]
-        account_id = self._unit.account_id
-        rows = [
-            EventRow(
-                type=event.type,
-                customer=event.customer,
-                object_id=event.object.id,  # type: ignore[attr-defined]  # every told object has an id
-                created=event.created,
-                payload=encode_event(account_id, event),
-            )
-            for event in self._events
-        ]
-        if saved or rows or self._answers:
-            await self._unit.save(saved, rows, list(self._answers.values()))
-        self.events_saved = len(rows)
-        return bool(rows)
+def _at_clock(book: Book, clocks: Mapping[str, TestClock]) -> Book:
+    """The book with its test clock as it was locked: it may have moved since the book was loaded."""
+    clock = clocks.get(book.customer.test_clock or "")
+    return book if clock is None else msgspec.structs.replace(book, test_clock=clock)
 
 
-def answer_bytes(caller: Caller, result: msgspec.Struct | None, refusal: DomainError | None) -> bytes | None:
-    """The answer as it is stored beside its key."""
-    if refusal is not None:
-        return None if caller.encode_refusal is None else caller.encode_refusal(refusal)
-    return None if caller.encode is None or result is None else caller.encode(result)
-
-
-def refuse_advancing(clock: TestClock) -> None:
-    """Nothing joins a test clock that is on its way."""
-    if clock.status != "ready":
-        raise LimitReached(
-            "test_clock_advancing",
-            f"the test clock '{clock.id}' is {clock.status}; try again when it is ready",
-            retry_after_seconds=1,
-        )
-
-
-def target_field(command: Command) -> str:
-    """The request field that names the command's target."""
-    for name in ("customer", "id", "invoice", "payment_intent"):
-        if name in command.__struct_fields__:
-            return name
-    return "id"
-
-
-def _key_in_use(key: str) -> Conflict:
-    return Conflict(
-        "idempotency_key_in_use",
-        f"a request with the idempotency key '{key}' is being worked on; try again shortly",
-        field="idempotency-key",
-    )
+def _told(account_id: str, work: Work, error: Exception) -> Exception:
+    """What a command's caller is told of the error that it led to."""
+    if isinstance(error, DomainError | StoreBusy | StoreTimeout):
+        return error
+    LOGGER.error("%s of %s failed", type(work.command).__name__, account_id, exc_info=error)
+    return InternalError()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import contextlib
 import logging
-import secrets
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,8 +16,8 @@ from billing_server.domain import commands as c
 from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.book import Book, Reach
 from billing_server.domain.decide import decide, reach, target
-from billing_server.domain.errors import Conflict, ResourceMissing, invalid
-from billing_server.domain.event import Cause, Event
+from billing_server.domain.errors import Conflict, LimitReached, ResourceMissing
+from billing_server.domain.event import Cause
 from billing_server.domain.forecast import Assumption, Forecast, forecast
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.pages import decide_pages
@@ -26,38 +26,36 @@ from billing_server.domain.preview import as_preview, preview_renewal
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import Pages, Turn
 from billing_server.domain.validation import validate
+from billing_server.engine.api_keys import KEY_PREFIX, ApiKeys, NewApiKey
 from billing_server.engine.bell import Bell
 from billing_server.engine.cashier import Cashier
 from billing_server.engine.conclusion import about_subscription, refusal_of
-from billing_server.engine.door import Door, answer_bytes, target_field
+from billing_server.engine.door import Door
+from billing_server.engine.events import event_rows
 from billing_server.engine.group_commit import GroupCommit
 from billing_server.engine.ids import IdSource
+from billing_server.engine.once import complete, earlier_answer, keys_of
 from billing_server.engine.pages import PagesCache
+from billing_server.engine.session import target_field
 from billing_server.engine.test_clocks import TestClocks
 from billing_server.engine.timekeeper import Timekeeper
-from billing_server.engine.work import Answered, Caller, Origin, Work
+from billing_server.engine.work import Answer, Answered, Caller, Origin, Work
 from billing_server.gateways.port import PaymentGateway
-from billing_server.store.event import EventRow
-from billing_server.store.idempotency import IdempotencyRow
+from billing_server.store.errors import StoreUnavailable
 from billing_server.store.store import Store
-from billing_server.wire.codec import encode_event
+from billing_server.store.unit import Unit
 
 LOGGER = logging.getLogger(__name__)
 
 PAGE_COMMANDS = (c.UpdateSettings, c.CreateProduct, c.UpdateProduct, c.CreatePrice, c.UpdatePrice)
 """Commands about the account's pages instead of a customer's book."""
 
-KEY_PREFIX = "sk_"
-_KEY_BYTES = 32
+UNDER_WAY_MAX = 20_000
+"""Commands under way in this process, those at the gateway included."""
+
+_LAST_BATCH_SECONDS = 5.0
 
 T = TypeVar("T")
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """The result of a command, or the stored answer to an earlier request with the same idempotency key."""
-
-    result: msgspec.Struct | None
-    replay: bytes | None = None
 
 
 class Engine:
@@ -72,9 +70,11 @@ class Engine:
         self.door = Door(store, self.pages, self.new_id, self.bell)
         self.group = GroupCommit(self.door.execute)
         self.cashier = Cashier(gateway, self.group)
+        self.api_keys = ApiKeys(store, self.door, self.new_id)
         self.clocks = TestClocks(store, self.door, self.cashier, self.new_id, self.bell)
         self.timekeeper = Timekeeper(store, self.door, self.cashier, self.clocks)
         self._detached: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     async def start(self) -> None:
         """Begin to hear other processes and to keep time."""
@@ -82,17 +82,45 @@ class Engine:
         self.timekeeper.start()
 
     async def close(self, drain_seconds: float = 20.0) -> None:
-        """Finish what callers have asked for, stop time, leave the rest to other processes or the next start."""
+        """Finish what callers have asked for, stop time, leave the rest to other processes or the next start.
+
+        All of it within about `drain_seconds`; what takes longer is broken off, which harms nothing that was
+        committed. Nothing of the engine runs afterwards, so that the store can be closed.
+        """
+        self._closed = True
+        until = asyncio.get_running_loop().time() + drain_seconds
         if self._detached:
             await asyncio.wait(self._detached, timeout=drain_seconds)
-        await self.timekeeper.close()
+        await self.timekeeper.close(max(0.0, until - asyncio.get_running_loop().time()))
         await self.clocks.close()
+        await self._break_off()
         await self.bell.close()
         await self.gateway.close()
 
-    async def _finishing(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run work that finishes even when its caller goes away (promise 8, trap 1)."""
-        task = asyncio.create_task(work)
+    async def _break_off(self) -> None:
+        """End what callers still wait for, then let the batch that is being committed come to its end."""
+        left = list(self._detached)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_BATCH_SECONDS):
+                await self.group.idle()
+        await self.group.close()
+
+    async def _finishing(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run work that finishes even when its caller goes away (promise 8, trap 1).
+
+        Raises StoreUnavailable after the end, and LimitReached when very much is under way: callers who give up
+        leave their work behind, so nothing else bounds it.
+        """
+        if self._closed:
+            raise StoreUnavailable("the server is stopping")
+        if len(self._detached) >= UNDER_WAY_MAX:
+            raise LimitReached(
+                "rate_limit", "too many requests are under way in this server; try again", retry_after_seconds=1
+            )
+        task = asyncio.create_task(work())
         self._detached.add(task)
         task.add_done_callback(self._detached.discard)
         return await asyncio.shield(task)
@@ -103,8 +131,8 @@ class Engine:
         """Validate and carry out a command; a charge that it needs is settled before the answer. Raises refusals."""
         validate(command, now=self._now())
         if isinstance(command, PAGE_COMMANDS):
-            return await self._finishing(self._change_pages(account_id, command, caller))
-        return await self._finishing(self._execute(account_id, command, caller))
+            return await self._finishing(lambda: self._change_pages(account_id, command, caller))
+        return await self._finishing(lambda: self._execute(account_id, command, caller))
 
     async def _execute(self, account_id: str, command: c.Command, caller: Caller) -> Answer:
         promise: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
@@ -114,18 +142,21 @@ class Engine:
             return Answer(None, answered.replay)
         if answered.unfinished is not None:
             return await self._answer_later(account_id, command, answered.unfinished)
-        result = answered.result
+        result, now = answered.result, answered.now
         origin = Origin(command, caller, answered.result)
         for attempt in answered.charges:
             settled = await self.cashier.charge(account_id, attempt, origin)
+            if settled.unfinished is not None:
+                return await self._answer_later(account_id, command, attempt.id)
             if settled.refusal is not None:
                 raise settled.refusal
-            result = settled.result
+            result, now = settled.result, settled.now
+        asked_for = isinstance(command, c.CreateRefund)
         for refund in answered.refunds:
-            settled = await self.cashier.refund(account_id, refund)
-            if isinstance(command, c.CreateRefund):
-                result = settled.result
-        return Answer(result)
+            settled = await self.cashier.refund(account_id, refund, origin if asked_for else None)
+            if asked_for:
+                result, now = settled.result, settled.now
+        return Answer(result, now=now)
 
     async def _answer_later(self, account_id: str, command: c.Command, attempt_id: str) -> Answer:
         """The answer to a repeated request whose charge was still open when the first one broke off."""
@@ -152,45 +183,21 @@ class Engine:
     # --- the account's pages
 
     async def _change_pages(self, account_id: str, command: c.Command, caller: Caller) -> Answer:
-        keys = [] if caller.idempotency_key is None else [caller.idempotency_key]
-        async with self.store.transaction(account_id) as unit:
+        async def body(unit: Unit) -> Answer:
             pages = await self.pages.load(unit, lock=True)
-            opening = await unit.open((), keys)
-            earlier = self._earlier(opening.idempotency, caller)
+            opening = await unit.open((), keys_of(caller))
+            earlier = earlier_answer(opening.idempotency, caller)
             if earlier is not None:
                 return earlier
             decision = decide_pages(pages, command, now=opening.now, new_id=self.new_id, cause=caller.cause)
             await unit.save_pages(account=decision.account, products=decision.products, prices=decision.prices)
-            rows = [] if not keys else [_complete(caller, decision.result, opening.now)]
-            await unit.save((), self._rows(account_id, decision.events), rows)
+            rows = event_rows(account_id, decision.events)
+            await unit.save((), rows, complete(caller, decision.result, opening.now))
+            return Answer(decision.result, now=opening.now)
+
+        answer = await self.door.committed(account_id, body)
         self.bell.ring(account_id)
-        return Answer(decision.result)
-
-    @staticmethod
-    def _earlier(known: dict[str, IdempotencyRow], caller: Caller) -> Answer | None:
-        row = known.get(caller.idempotency_key or "")
-        if row is None:
-            return None
-        if row.request_hash != caller.request_hash or row.method != caller.method:
-            raise invalid(
-                "idempotency-key",
-                "idempotency_mismatch",
-                "this key was used with another request; use a new key for a new request",
-            )
-        return Answer(None, row.response)
-
-    @staticmethod
-    def _rows(account_id: str, events: Sequence[Event]) -> list[EventRow]:
-        return [
-            EventRow(
-                event.type,
-                event.customer,
-                event.object.id,  # type: ignore[attr-defined]  # every told object has an id
-                event.created,
-                encode_event(account_id, event),
-            )
-            for event in events
-        ]
+        return answer
 
     # --- accounts and keys
 
@@ -201,29 +208,31 @@ class Engine:
         return account
 
     async def create_api_key(self, account_id: str, name: str, scopes: Sequence[str]) -> tuple[ApiKey, str]:
-        """A new key and its secret, which is kept nowhere."""
-        secret = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
-        async with self.store.transaction(account_id) as unit:
-            opening = await unit.open()
-            key = ApiKey(
-                id=self.new_id("key"),
-                created=opening.now,
-                name=name,
-                scopes=tuple(scopes),
-                last_four=secret[-4:],
-            )
-            await unit.insert_api_key(key, hash_of(secret))
-        return key, secret
+        """A new key and its secret, for those who start the server; callers go through `issue_api_key`."""
+        caller = Caller(method="start")
+        made = await self.issue_api_key(account_id, name, scopes, caller, lambda salt: KEY_PREFIX + salt)
+        assert isinstance(made.result, NewApiKey)
+        return made.result.key, KEY_PREFIX + made.result.salt
 
-    async def revoke_api_key(self, account_id: str, key_id: str) -> ApiKey:
+    async def issue_api_key(
+        self, account_id: str, name: str, scopes: Sequence[str], caller: Caller, secret_of: Callable[[str], str]
+    ) -> Answer:
+        """A new key as `NewApiKey`; see `ApiKeys.create`."""
+        return await self._finishing(lambda: self.api_keys.create(account_id, name, scopes, caller, secret_of))
+
+    async def revoke_api_key(self, account_id: str, key_id: str, caller: Caller) -> Answer:
         """Make a key worthless at once."""
-        async with self.store.view(account_id) as view:
-            key = await view.get(ApiKey, key_id, "api_key")
-        async with self.store.transaction(account_id) as unit:
-            opening = await unit.open()
-            key = msgspec.structs.replace(key, revoked_at=key.revoked_at or opening.now, version=key.version + 1)
-            await unit.update_api_key(key)
-        return key
+        return await self._finishing(lambda: self.api_keys.revoke(account_id, key_id, caller))
+
+    # --- test clocks
+
+    async def create_test_clock(self, account_id: str, name: str | None, frozen_time: int, caller: Caller) -> Answer:
+        """A new clock that stands at `frozen_time`."""
+        return await self._finishing(lambda: self.clocks.create(account_id, name, frozen_time, caller))
+
+    async def delete_test_clock(self, account_id: str, clock_id: str, caller: Caller) -> Answer:
+        """Delete a clock with its customers and all that is theirs."""
+        return await self._finishing(lambda: self.clocks.delete(account_id, clock_id, caller))
 
     # --- previews
 
@@ -258,7 +267,9 @@ class Engine:
             wanted_part = Reach(subscriptions=(subscription_id,), all_live=True, due_until=until)
             book = (await unit.load({owner: wanted_part}))[owner]
         now = opening.now if book.test_clock is None else book.test_clock.frozen_time
-        return forecast(book, subscription_id, until, assumption, now=now, wall_now=opening.now, pages=pages)
+        # Years of a busy book take seconds, in which other callers must not wait.
+        run = partial(forecast, book, subscription_id, until, assumption, now=now, wall_now=opening.now, pages=pages)
+        return await asyncio.to_thread(run)
 
     def _previewed(
         self,
@@ -290,19 +301,3 @@ def _without_all_or_nothing(command: c.Command) -> c.Command:
     if isinstance(command, c.CreateSubscription | c.UpdateSubscription):
         return msgspec.structs.replace(command, payment_behavior="allow_incomplete")
     return command
-
-
-def _complete(caller: Caller, result: msgspec.Struct, now: int) -> IdempotencyRow:
-    return IdempotencyRow(
-        key=caller.idempotency_key or "",
-        method=caller.method,
-        request_hash=caller.request_hash,
-        state="complete",
-        response=answer_bytes(caller, result, None),
-        created=now,
-    )
-
-
-def hash_of(secret: str) -> bytes:
-    """What is kept of a secret. Keys are long and random, so one plain hash is enough."""
-    return hashlib.sha256(secret.encode()).digest()

@@ -12,18 +12,19 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from billing_server.domain.errors import WrongState, invalid
+from billing_server.domain.errors import LimitReached, ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.test_clock import TestClock
 from billing_server.engine.bell import Bell
 from billing_server.engine.cashier import Cashier
 from billing_server.engine.door import Door
+from billing_server.engine.events import event_rows
 from billing_server.engine.ids import IdSource
-from billing_server.engine.work import Caller, Woken
-from billing_server.store.event import EventRow
+from billing_server.engine.once import once
+from billing_server.engine.work import Answer, Caller, Woken
+from billing_server.store.errors import StoreUnavailable
 from billing_server.store.store import Store
-from billing_server.store.unit import Unit
-from billing_server.wire.codec import encode_event
+from billing_server.store.unit import Opening, Unit
 
 LOGGER = logging.getLogger(__name__)
 
@@ -59,34 +60,29 @@ class TestClocks:
         self._new_id = new_id
         self._bell = bell
         self._moves: dict[tuple[str, str], _Move] = {}
+        self._closed = False
 
-    async def create(self, account_id: str, name: str | None, frozen_time: int, caller: Caller) -> TestClock:
+    async def create(self, account_id: str, name: str | None, frozen_time: int, caller: Caller) -> Answer:
         """A new clock that stands at `frozen_time`."""
         if not 0 <= frozen_time <= _LATEST:
             raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")
-        async with self._store.transaction(account_id) as unit:
-            opening = await unit.open()
+
+        async def change(unit: Unit, opening: Opening) -> tuple[TestClock, list[Event]]:
             clock = TestClock(id=self._new_id("clock"), created=opening.now, name=name, frozen_time=frozen_time)
             await unit.insert_test_clock(clock)
-            await self._tell(unit, "test_helpers.test_clock.created", clock, None, caller.cause)
-        self._bell.ring(account_id)
-        return clock
+            return clock, [_event("test_helpers.test_clock.created", clock, None, caller.cause)]
 
-    async def delete(self, account_id: str, clock_id: str, caller: Caller) -> TestClock:
+        return await once(self._door, account_id, caller, change)
+
+    async def delete(self, account_id: str, clock_id: str, caller: Caller) -> Answer:
         """Delete a clock with its customers and all that is theirs; the events stay."""
-        async with self._store.transaction(account_id) as unit:
-            await unit.open()
+
+        async def change(unit: Unit, _opening: Opening) -> tuple[TestClock, list[Event]]:
             clock = await unit.lock_test_clock(clock_id)
             await unit.delete_test_clock(clock_id)
-            await self._tell(unit, "test_helpers.test_clock.deleted", clock, None, caller.cause)
-        self._bell.ring(account_id)
-        return clock
+            return clock, [_event("test_helpers.test_clock.deleted", clock, None, caller.cause)]
 
-    async def _tell(self, unit: Unit, type_: str, clock: TestClock, before: TestClock | None, cause: Cause) -> None:
-        previous = None if before is None else previous_attributes(before, clock)
-        event = Event(type_, clock.frozen_time, None, clock, previous, cause)
-        payload = encode_event(unit.account_id, event)
-        await unit.save((), [EventRow(type_, None, clock.id, clock.frozen_time, payload)])
+        return await once(self._door, account_id, caller, change)
 
     # --- moving
 
@@ -96,39 +92,33 @@ class TestClocks:
         The move goes on when the caller goes away; a caller that asks again for the same target joins it.
         """
         await self._begin(account_id, clock_id, target, caller)
-        move = self.carry_on(account_id, clock_id)
-        async for progress in move.watch():
-            yield progress
+        arrived = False
+        while not arrived:
+            move = self.carry_on(account_id, clock_id)
+            async for progress in move.watch():
+                # A move that was just ending when this one began has another target.
+                arrived = progress.done and progress.clock.frozen_time >= target
+                if arrived or not progress.done:
+                    yield progress
 
     async def _begin(self, account_id: str, clock_id: str, target: int, caller: Caller) -> None:
-        async with self._store.transaction(account_id) as unit:
-            await unit.open()
+        async def change(unit: Unit, _opening: Opening) -> tuple[TestClock, list[Event]]:
             clock = await unit.lock_test_clock(clock_id)
             if clock.status == "advancing" and clock.target_frozen_time == target:
-                return
-            if clock.status == "advancing":
-                raise WrongState(
-                    "test_clock_advancing",
-                    f"the clock is on its way to {clock.target_frozen_time}; wait until it is ready",
-                    subject=clock_id,
-                )
-            if target <= clock.frozen_time:
-                raise invalid(
-                    "frozen_time",
-                    "test_clock_backwards",
-                    f"a test clock only moves forward; it stands at {clock.frozen_time}",
-                )
-            if target > _LATEST:
-                raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")
+                return clock, []
+            _refuse_move(clock, target)
             moving = msgspec.structs.replace(
                 clock, status="advancing", target_frozen_time=target, failure=None, version=clock.version + 1
             )
             await unit.update_test_clock(moving)
-            await self._tell(unit, "test_helpers.test_clock.advancing", moving, clock, caller.cause)
-        self._bell.ring(account_id)
+            return moving, [_event("test_helpers.test_clock.advancing", moving, clock, caller.cause)]
+
+        await once(self._door, account_id, caller, change)
 
     def carry_on(self, account_id: str, clock_id: str) -> _Move:
         """Move a clock that is on its way; joins the move when this process is at it already."""
+        if self._closed:
+            raise StoreUnavailable("the server is stopping")
         key = (account_id, clock_id)
         move = self._moves.get(key)
         if move is None:
@@ -139,6 +129,7 @@ class TestClocks:
 
     async def close(self) -> None:
         """Leave all moves where they are; another process, or the next start, carries them on."""
+        self._closed = True
         tasks = [move.task for move in self._moves.values() if move.task is not None]
         for task in tasks:
             task.cancel()
@@ -150,6 +141,12 @@ class TestClocks:
             while clock.status == "advancing":
                 clock = await self._step(account_id, clock, move)
             move.tell(Progress(clock=clock, books=move.books, events=move.events, done=True))
+        except asyncio.CancelledError:
+            move.fail(StoreUnavailable("the server is stopping; the clock is moved on by the next one"))
+            raise
+        except ResourceMissing as error:
+            LOGGER.info("the test clock %s was deleted on its way", clock_id)
+            move.fail(error)
         except Exception as error:
             LOGGER.exception("the test clock %s stopped on its way", clock_id)
             move.fail(error)
@@ -164,15 +161,38 @@ class TestClocks:
     async def _step(self, account_id: str, clock: TestClock, move: _Move) -> TestClock:
         """Advance a batch of books and settle their charges; finish when nothing is left to do."""
         target = clock.target_frozen_time or clock.frozen_time
-        batches = await asyncio.gather(*(self._batch(account_id, clock.id, target) for _ in range(BATCHES_AT_ONCE)))
+        batches = await self._batches(account_id, clock.id, target)
         move.books += sum(woken.books for woken in batches)
         move.events += sum(woken.events for woken in batches)
-        if any(woken.books for woken in batches):
-            reached = max(clock.frozen_time, min(woken.horizon for woken in batches))
-            clock = msgspec.structs.replace(clock, frozen_time=reached)
-            move.tell(Progress(clock=clock, books=move.books, events=move.events))
-            return clock
-        return await self._finish(account_id, clock, target)
+        if not any(woken.books for woken in batches):
+            return await self._finish(account_id, clock, target)
+        clock = await self._reach(account_id, clock, min(woken.horizon for woken in batches))
+        move.tell(Progress(clock=clock, books=move.books, events=move.events))
+        return clock
+
+    async def _batches(self, account_id: str, clock_id: str, target: int) -> list[Woken]:
+        """Some batches side by side. One that fails does not leave the others running behind its back."""
+        batches = (self._batch(account_id, clock_id, target) for _ in range(BATCHES_AT_ONCE))
+        woken: list[Woken] = []
+        for result in await asyncio.gather(*batches, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+            woken.append(result)
+        return woken
+
+    async def _reach(self, account_id: str, clock: TestClock, moment: int) -> TestClock:
+        """Keep how far the clock has come; whoever looks at it sees it move."""
+
+        async def body(unit: Unit) -> TestClock:
+            await unit.open()
+            known = await unit.lock_test_clock(clock.id)
+            if known.status != "advancing" or known.frozen_time >= moment:
+                return known
+            moved = msgspec.structs.replace(known, frozen_time=moment)
+            await unit.update_test_clock(moved)
+            return moved
+
+        return await self._door.committed(account_id, body)
 
     async def _batch(self, account_id: str, clock_id: str, target: int) -> Woken:
         woken = await self._door.wake(account_id, limit=BOOKS_MAX, until=target, test_clock=clock_id)
@@ -180,29 +200,58 @@ class TestClocks:
         return woken
 
     async def _finish(self, account_id: str, clock: TestClock, target: int) -> TestClock:
-        async with self._store.transaction(account_id) as unit:
+        """The clock is ready when nothing is left to do for it, neither due nor at the gateway."""
+
+        async def body(unit: Unit) -> TestClock:
             await unit.open()
             before = await unit.lock_test_clock(clock.id)
-            work = await unit.clock_work(clock.id, target)
-            if before.status != "advancing":
+            if before.status != "advancing" or before.target_frozen_time != target:
                 return before
-            if not work.due and not work.in_flight:
-                ready = msgspec.structs.replace(
-                    before,
-                    status="ready",
-                    frozen_time=target,
-                    target_frozen_time=None,
-                    version=before.version + 1,
-                )
-                await unit.update_test_clock(ready)
-                await self._tell(unit, "test_helpers.test_clock.ready", ready, before, _TIMER)
-                clock = ready
-        if clock.status == "ready":
+            work = await unit.clock_work(clock.id, target)
+            if work.due or work.in_flight:
+                return before
+            ready = msgspec.structs.replace(
+                before,
+                status="ready",
+                frozen_time=target,
+                target_frozen_time=None,
+                version=before.version + 1,
+            )
+            await unit.update_test_clock(ready)
+            told = [_event("test_helpers.test_clock.ready", ready, before, _TIMER)]
+            await unit.save((), event_rows(account_id, told))
+            return ready
+
+        after = await self._door.committed(account_id, body)
+        if after.status == "ready":
             self._bell.ring(account_id)
         else:
             # Books that others hold, or charges of a process that is gone: their turn comes.
             await asyncio.sleep(_WAIT_SECONDS)
-        return clock
+        return after
+
+
+def _refuse_move(clock: TestClock, target: int) -> None:
+    """Refuse to move a clock that is moving already, backwards, or beyond what a calendar knows."""
+    if clock.status == "advancing":
+        raise LimitReached(
+            "test_clock_advancing",
+            f"the clock is on its way to {clock.target_frozen_time}; wait until it is ready",
+            retry_after_seconds=1,
+        )
+    if target <= clock.frozen_time:
+        raise invalid(
+            "frozen_time",
+            "test_clock_backwards",
+            f"a test clock only moves forward; it stands at {clock.frozen_time}",
+        )
+    if target > _LATEST:
+        raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")
+
+
+def _event(type_: str, clock: TestClock, before: TestClock | None, cause: Cause) -> Event:
+    previous = None if before is None else previous_attributes(before, clock)
+    return Event(type_, clock.frozen_time, None, clock, previous, cause)
 
 
 class _Move:

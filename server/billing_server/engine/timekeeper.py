@@ -7,29 +7,48 @@ it at any instant and nothing is lost. A tick that fails is loud: it is logged, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from billing_server.engine.cashier import CONCURRENT_MAX, GATEWAY_SECONDS_MAX, Cashier
 from billing_server.engine.door import Door
+from billing_server.engine.errands import Errands
 from billing_server.engine.test_clocks import TestClocks
+from billing_server.engine.work import Woken
 from billing_server.store.store import Store
 
 LOGGER = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1
+SWEEP_SECONDS_MAX = 30.0
+"""How long a look for what is due may take."""
+
+STALE_SECONDS = 15.0
+"""Without a sweep for so long, the timekeeper counts as failing."""
+
 HOUSEKEEPING_MINUTES = 10
 BOOKS_MAX = 300
+ACCOUNTS_AT_ONCE = 4
+"""Accounts whose books are advanced at once; the other connections are for callers and for settling."""
+
 IDEMPOTENCY_KEPT_SECONDS = 48 * 3600
 EVENTS_KEPT_SECONDS: int | None = None
 
 _CHECK_LEASE_SECONDS = int(GATEWAY_SECONDS_MAX) + 30
 _CHECKS_MAX = CONCURRENT_MAX // 2
+_UNDER_WAY_MAX = 2 * CONCURRENT_MAX
 _PLANNED_SECONDS = 60.0
+_WATCH_SECONDS: Final = 2.0
+_SWEEP: Final = "sweep"
+_HOUSEKEEPING: Final = "housekeeping"
 
 
 class Timekeeper:
@@ -50,10 +69,29 @@ class Timekeeper:
         self._clocks = clocks
         self._events_kept_seconds = events_kept_seconds
         self._scheduler = AsyncIOScheduler(timezone=UTC)
-        self._billing: dict[str, asyncio.Task[None]] = {}
-        self.failing = False
+        self._errands = Errands(self._ended)
+        self._free = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
+        self._numbers = itertools.count(1)
+        self._under_way = 0
+        self._fewer = asyncio.Event()
+        self._failing: set[str] = set()
+        self._watcher: asyncio.Task[None] | None = None
+        self._closing = False
+        self._began_at: float | None = None
         self.failures = 0
         self.last_sweep_at = 0.0
+
+    @property
+    def failing(self) -> bool:
+        """Whether something that time asks for does not get done: a duty failed, or nobody looks any more."""
+        if self._failing:
+            return True
+        return self._began_at is not None and time.monotonic() - self._last_sign() > STALE_SECONDS
+
+    def _last_sign(self) -> float:
+        return max(self.last_sweep_at, self._began_at or 0.0)
+
+    # --- ticking
 
     def start(self) -> None:
         """Begin to tick: at once, then every second; housekeeping now and then."""
@@ -63,81 +101,151 @@ class Timekeeper:
             self._tick,
             "interval",
             seconds=SWEEP_SECONDS,
-            args=[self.sweep],
+            args=[_SWEEP, self.sweep],
             next_run_time=datetime.now(UTC),
-            id="sweep",
+            id=_SWEEP,
             **options,
         )
         self._scheduler.add_job(
-            self._tick, "interval", minutes=HOUSEKEEPING_MINUTES, args=[self.keep_house], id="housekeeping", **options
+            self._tick,
+            "interval",
+            minutes=HOUSEKEEPING_MINUTES,
+            args=[_HOUSEKEEPING, self.keep_house],
+            id=_HOUSEKEEPING,
+            **options,
         )
+        self._began_at = time.monotonic()
         self._scheduler.start()
+        self._watcher = asyncio.create_task(self._watch(), name="watch the ticker")
 
-    async def close(self) -> None:
-        """Stop ticking; what is under way ends first."""
+    async def close(self, drain_seconds: float = 20.0) -> None:
+        """Stop ticking; what is under way ends first, or is left to another process and the next start."""
+        self._closing = True
+        self._began_at = None
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
-        await asyncio.gather(*self._billing.values(), return_exceptions=True)
+        await self._errands.close(drain_seconds)
 
-    async def _tick(self, duty: Callable[[], Awaitable[None]]) -> None:
+    async def idle(self) -> None:
+        """Wait until all that earlier sweeps have begun is done."""
+        await self._errands.idle()
+
+    async def _tick(self, name: str, duty: Callable[[], Awaitable[None]]) -> None:
         """Run a duty; the scheduler would swallow its failure, so it is told here (trap 20)."""
         try:
             await duty()
-        except Exception:
-            self.failing = True
-            self.failures += 1
-            LOGGER.exception("a tick of the timekeeper failed")
+        except Exception as error:  # noqa: BLE001  # whatever broke must be loud
+            self._ended(name, error)
         else:
-            self.failing = False
+            self._ended(name, None)
+
+    def _ended(self, name: str, error: Exception | None) -> None:
+        """A duty ended, well or not."""
+        if error is None:
+            self._failing.discard(name)
+            return
+        self._failing.add(name)
+        self.failures += 1
+        LOGGER.error("the timekeeper failed: %s", name, exc_info=error)
+
+    async def _watch(self) -> None:
+        """Bring the sweep back when it stays away.
+
+        The scheduler goes by the machine's clock: set back by an hour, it would not tick for an hour (promise 15).
+        """
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if time.monotonic() - self._last_sign() > SWEEP_SECONDS + _WATCH_SECONDS:
+                self._scheduler.modify_job(_SWEEP, next_run_time=datetime.now(UTC))
+
+    # --- duties
 
     async def sweep(self) -> None:
         """Find accounts with due books and test clocks on their way, and set this process to work on them."""
-        for account_id in await self._store.due_accounts():
-            task = self._billing.get(account_id)
-            if task is None or task.done():
-                self._billing[account_id] = asyncio.create_task(
-                    self._tick(lambda account_id=account_id: self._bill(account_id)),  # type: ignore[misc]  # bound now
-                    name=f"bill {account_id}",
-                )
-        for account_id, clock_id in await self._store.advancing_clocks():
+        async with asyncio.timeout(SWEEP_SECONDS_MAX):
+            accounts = await self._store.due_accounts()
+            clocks = await self._store.advancing_clocks()
+        for account_id in accounts:
+            self._errands.run(_billing(account_id), partial(self._bill, account_id))
+            self._errands.run(_checking(account_id), partial(self._check, account_id))
+        for account_id, clock_id in clocks:
             self._clocks.carry_on(account_id, clock_id)
+        # What failed and is not due any more was done by another process.
+        due = {name for account_id in accounts for name in (_billing(account_id), _checking(account_id))}
+        self._failing &= due | {_SWEEP, _HOUSEKEEPING}
         self.last_sweep_at = time.monotonic()
 
     async def _bill(self, account_id: str) -> None:
-        """Work off what is due in one account, then look at charges without an outcome, then plan the next tick."""
-        settling: asyncio.Task[None] | None = None
-        while True:
-            woken = await self._door.wake(account_id, limit=BOOKS_MAX)
-            if settling is not None:
-                await settling
-            settling = asyncio.create_task(self._cashier.carry_out(account_id, woken.charges, woken.refunds))
-            if woken.books < BOOKS_MAX and not woken.charges:
+        """Work off what is due in one account, then plan the next tick.
+
+        Charges are made beside it, so that a gateway that takes its time delays nobody's renewal. Books whose
+        charges are settled may be due again, after an outage; so they are looked for once more.
+        """
+        while not self._closing:
+            await self._room()
+            async with self._free:
+                woken = await self._door.wake(account_id, limit=BOOKS_MAX)
+            if woken.charges or woken.refunds:
+                charging = partial(self._cashier.carry_out, account_id, woken.charges, woken.refunds)
+                self._set_out(f"charge {next(self._numbers)}", account_id, woken, charging)
+            if woken.books < BOOKS_MAX:
                 break
-        await settling
-        await self._check(account_id)
         await self._plan(account_id)
 
     async def _check(self, account_id: str) -> None:
         """Ask the gateway about charges and refunds of which it is not known what became of them (promise 3)."""
-        while True:
-            claimed = await self._door.claim_checks(account_id, limit=_CHECKS_MAX, lease_seconds=_CHECK_LEASE_SECONDS)
-            async with asyncio.TaskGroup() as tasks:
-                for attempt in claimed.charges:
-                    tasks.create_task(self._cashier.look_up(account_id, attempt))
-                for refund in claimed.refunds:
-                    tasks.create_task(self._cashier.refund(account_id, refund, ask_only=True))
+        while not self._closing:
+            await self._room()
+            async with self._free:
+                claimed = await self._door.claim_checks(
+                    account_id, limit=_CHECKS_MAX, lease_seconds=_CHECK_LEASE_SECONDS
+                )
+            if claimed.charges or claimed.refunds:
+                asking = partial(self._cashier.look_up_all, account_id, claimed.charges, claimed.refunds)
+                self._set_out(f"check {next(self._numbers)}", account_id, claimed, asking)
             if claimed.books < _CHECKS_MAX:
-                return
+                break
+
+    def _set_out(self, name: str, account_id: str, woken: Woken, errand: Callable[[], Awaitable[None]]) -> None:
+        """Send somebody to the gateway, and do not wait."""
+        number = len(woken.charges) + len(woken.refunds)
+        self._under_way += number
+
+        async def there_and_back() -> None:
+            try:
+                await errand()
+            finally:
+                self._under_way -= number
+                self._fewer.set()
+            if not self._closing:
+                self._errands.run(_billing(account_id), partial(self._bill, account_id))
+
+        self._errands.run(name, there_and_back)
+
+    async def _room(self) -> None:
+        """Begin no more charges while very many are under way: their leases would end before they are made."""
+        while self._under_way >= _UNDER_WAY_MAX:
+            self._fewer.clear()
+            await self._fewer.wait()
 
     async def _plan(self, account_id: str) -> None:
-        """Tick exactly when the account's next book is due, if that is before the next sweep would find it."""
+        """Tick exactly when the account's next book is due, if that is before the next sweep would find it.
+
+        What is due already and was not done is in the hands of another process, or waits for the next sweep.
+        """
+        if not self._scheduler.running:
+            return
         seconds = await self._store.seconds_to_next_wake(account_id)
-        if seconds is not None and self._scheduler.running and seconds < _PLANNED_SECONDS:
+        if seconds is not None and 0 < seconds < _PLANNED_SECONDS:
             self._scheduler.add_job(
                 self._tick,
                 "date",
-                run_date=datetime.now(UTC) + timedelta(seconds=max(seconds, 0.0)),
-                args=[self.sweep],
+                run_date=datetime.now(UTC) + timedelta(seconds=seconds),
+                args=[_SWEEP, self.sweep],
                 id=f"due {account_id}",
                 replace_existing=True,
                 misfire_grace_time=None,
@@ -155,3 +263,11 @@ class Timekeeper:
         dropped = 1
         while dropped:
             dropped = await self._store.purge_events(account_id, before)
+
+
+def _billing(account_id: str) -> str:
+    return f"bill {account_id}"
+
+
+def _checking(account_id: str) -> str:
+    return f"check {account_id}"

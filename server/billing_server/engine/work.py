@@ -17,21 +17,32 @@ from billing_server.domain.payment import PaymentAttempt, Refund
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks, and how the answer is kept for a repetition of the same request.
 
-    `encode` and `encode_refusal` turn the result, or the refusal after a charge was tried, into what is stored
-    beside the idempotency key. Nothing is stored without a key.
+    `encode` and `encode_refusal` turn the result (as it is seen at a moment), or the refusal after a charge was
+    tried, into what is stored beside the idempotency key. Nothing is stored without a key.
     """
 
     method: str
     request_id: str | None = None
     idempotency_key: str | None = None
     request_hash: bytes = b""
-    encode: Callable[[msgspec.Struct], bytes] | None = None
+    encode: Callable[[msgspec.Struct, int], bytes] | None = None
     encode_refusal: Callable[[DomainError], bytes] | None = None
 
     @property
     def cause(self) -> Cause:
         """The cause of the events that the caller's command makes."""
         return Cause(kind="rpc", method=self.method, idempotency_key=self.idempotency_key, request_id=self.request_id)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The result of a command, or the stored answer to an earlier request with the same idempotency key.
+
+    `now` is the moment at which the result is seen: real time, or that of its customer's test clock.
+    """
+
+    result: msgspec.Struct | None
+    replay: bytes | None = None
+    now: int | None = None
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,9 +113,13 @@ class Work:
 
 
 class Woken(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch of wake-ups led to. `horizon` is how far time has certainly come in all due books."""
+    """What a batch of wake-ups led to. `horizon` is how far time has come in all books that were due.
+
+    `books` counts those that were claimed, `parked` those of them that failed and were put aside.
+    """
 
     books: int = 0
+    parked: int = 0
     events: int = 0
     horizon: int = 0
     charges: tuple[PaymentAttempt, ...] = ()

@@ -317,8 +317,7 @@ class Saver:
     async def _execute(self, rows: Rows[Any], query: str, items: Sequence[Any], parameter: Sequence[Any]) -> None:
         if not items:
             return
-        status = await self._connection.execute(rows.queries[query], self._account_id, parameter)
-        written = int(status.rpartition(" ")[2])
+        written = await self._connection.execute(rows.queries[query], self._account_id, parameter)
         if written != len(items):
             raise StoreCorrupted(f"{query} of {rows.table} hit {written} rows instead of {len(items)}")
 

@@ -9,22 +9,17 @@ tables.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
-from billing_server.store.errors import CommitUnknown, StoreUnavailable, translated
+from billing_server.store.errors import DRIVER_ERRORS, CommitUnknown, StoreUnavailable, translated
 from billing_server.store.rows import decode_jsonb, encode_jsonb
 from billing_server.store.statistics import Statistics
-
-Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
-"""A connection, of the pool or not."""
 
 ROLE: Final = "billing_app"
 
@@ -41,6 +36,7 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "60000",
 }
 _STATEMENTS_CACHED: Final = 500
+_BEGIN_TRIES_MAX: Final = 3
 _ACCOUNT_ID: Final = re.compile(r"[a-z0-9_]{1,64}")
 
 
@@ -60,11 +56,64 @@ def check_account_id(account_id: str) -> str:
     return account_id
 
 
-async def prepare_connection(connection: Connection) -> None:
+async def _prepare(connection: asyncpg.Connection) -> None:
     """Teach a new connection how jsonb is passed through."""
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=encode_jsonb, decoder=decode_jsonb, format="binary"
     )
+
+
+class Connection:
+    """A connection whose errors are those of `store.errors`. Raises StoreError and its subclasses."""
+
+    __slots__ = ("_raw", "broken")
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.broken = False
+
+    @property
+    def raw(self) -> Any:
+        """The driver's connection; for giving it back to its pool."""
+        return self._raw
+
+    async def fetch(self, query: str, *parameters: object) -> list[asyncpg.Record]:
+        """All rows of a query."""
+        with translated():
+            rows: list[asyncpg.Record] = await self._raw.fetch(query, *parameters)
+            return rows
+
+    async def fetchrow(self, query: str, *parameters: object) -> asyncpg.Record | None:
+        """The first row of a query, if there is one."""
+        with translated():
+            row: asyncpg.Record | None = await self._raw.fetchrow(query, *parameters)
+            return row
+
+    async def fetchval(self, query: str, *parameters: object) -> Any:
+        """The first column of the first row, if there is one."""
+        with translated():
+            return await self._raw.fetchval(query, *parameters)
+
+    async def execute(self, query: str, *parameters: object) -> int:
+        """Carry out a statement; return how many rows it touched (0 for those that touch none)."""
+        with translated():
+            status: str = await self._raw.execute(query, *parameters)
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdecimal() else 0
+
+    async def roll_back(self) -> None:
+        """End a transaction that failed; where even that fails, dropping the connection has the same effect."""
+        try:
+            await self._raw.execute("ROLLBACK")
+        except DRIVER_ERRORS:
+            self.broken = True
+
+    async def commit(self) -> None:
+        """End a transaction well. Raises StoreUnavailable when it is not known whether it has ended so."""
+        with translated():
+            status: str = await self._raw.execute("COMMIT")
+        if status != "COMMIT":
+            raise AssertionError(f"a failed transaction was committed: {status}")
 
 
 class Database:
@@ -87,7 +136,7 @@ class Database:
                 min_size=min_connections,
                 max_size=max_connections,
                 connection_class=_PooledConnection,
-                init=prepare_connection,
+                init=_prepare,
                 server_settings=_SETTINGS,
                 statement_cache_size=_STATEMENTS_CACHED,
                 max_cached_statement_lifetime=0,
@@ -104,19 +153,23 @@ class Database:
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection of the pool. Raises StoreUnavailable when none is free or reachable in time."""
-        with translated():
-            acquired = await self._pool.acquire(timeout=self._acquire_seconds_max)
+        connection = await self._acquire()
         try:
-            yield acquired
+            yield connection
         finally:
-            await self._give_back(acquired)
+            await self._give_back(connection)
 
-    async def _give_back(self, acquired: Any) -> None:
-        """Give a connection back; one that is gone or still in a transaction is dropped instead."""
-        if acquired.is_closed() or acquired.is_in_transaction():
-            acquired.terminate()
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await self._pool.release(acquired)
+    async def _acquire(self) -> Connection:
+        with translated():
+            return Connection(await self._pool.acquire(timeout=self._acquire_seconds_max))
+
+    async def _give_back(self, connection: Connection) -> None:
+        """Give a connection back; one that is broken or still in a transaction is dropped instead."""
+        # A connection that was lost has left its pool by itself, and cannot even be asked any more.
+        with contextlib.suppress(*DRIVER_ERRORS):
+            if connection.broken or connection.raw.is_in_transaction():
+                connection.raw.terminate()
+            await self._pool.release(connection.raw)
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -129,19 +182,35 @@ class Database:
         if timeout_seconds is not None:
             milliseconds = max(1, round(timeout_seconds * 1000))
             settings += f"; SET LOCAL statement_timeout = {milliseconds}"
-        begin = "BEGIN READ ONLY" if read_only else "BEGIN"
-        async with self.connection() as connection:
-            with translated():
-                await connection.execute(f"{begin}; {settings}")
-            transaction = Transaction(connection)
+        connection = await self._begin(f"{'BEGIN READ ONLY' if read_only else 'BEGIN'}; {settings}")
+        transaction = Transaction(connection)
+        try:
             try:
-                with translated():
-                    yield transaction
+                yield transaction
             except BaseException:
-                await _roll_back(connection)
+                await connection.roll_back()
                 raise
-            await _commit(transaction)
-            self._statistics.note(transaction.inserted)
+            await transaction.commit()
+        finally:
+            await self._give_back(connection)
+        self._statistics.note(transaction.inserted)
+
+    async def _begin(self, statements: str) -> Connection:
+        """A connection with a transaction begun. After a restart of PostgreSQL the pool is full of dead ones."""
+        for attempts_left in reversed(range(_BEGIN_TRIES_MAX)):
+            connection = await self._acquire()
+            try:
+                await connection.execute(statements)
+                return connection
+            except StoreUnavailable:
+                connection.broken = True
+                await self._give_back(connection)
+                if not attempts_left:
+                    raise
+            except BaseException:
+                await self._give_back(connection)
+                raise
+        raise AssertionError("the last attempt returns or raises")
 
 
 class Transaction:
@@ -157,32 +226,12 @@ class Transaction:
         self.number: int | None = None
         self.inserted: Counter[str] = Counter()
 
-
-async def _roll_back(connection: Connection) -> None:
-    """End a transaction that failed; where even that fails, dropping the connection has the same effect."""
-    try:
-        if not connection.is_closed():
-            await connection.execute("ROLLBACK")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.terminate()
-    except asyncio.CancelledError:
-        connection.terminate()
-        raise
-
-
-async def _commit(transaction: Transaction) -> None:
-    connection = transaction.connection
-    try:
-        with translated():
-            status = await connection.execute("COMMIT")
-    except StoreUnavailable as error:
-        raise CommitUnknown(transaction.number) from error
-    except BaseException:
-        if connection.is_in_transaction():
-            connection.terminate()
-        raise
-    if status != "COMMIT":
-        raise AssertionError(f"a failed transaction was committed: {status}")
+    async def commit(self) -> None:
+        """Commit. Raises CommitUnknown when the connection breaks meanwhile."""
+        try:
+            await self.connection.commit()
+        except StoreUnavailable as error:
+            raise CommitUnknown(self.number) from error
 
 
 def account_setting(account_id: str) -> str:

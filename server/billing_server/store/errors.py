@@ -49,6 +49,9 @@ class StoreCorrupted(StoreError):
     """A statement hit other rows than the books say, or broke a constraint; retrying cannot help."""
 
 
+DRIVER_ERRORS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""All that the driver raises when a connection does not do what it should."""
+
 _TAKEN: Final = {
     "prices_account_id_lookup_key_key": (
         "lookup_key",
@@ -87,6 +90,8 @@ def translated() -> Iterator[None]:
         asyncpg.PostgresConnectionError,
         asyncpg.OperatorInterventionError,
         asyncpg.InsufficientResourcesError,
+        # The server has said that it goes away, and the driver has not yet seen it go.
+        asyncpg.InternalClientError,
         OSError,
     ) as error:
         raise StoreUnavailable(f"the database is not available: {error!r}") from error

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from billing_server.store.errors import DRIVER_ERRORS
+
 LOGGER = logging.getLogger(__name__)
 
 CHANNEL: Final = "billing_events"
@@ -62,7 +64,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DRIVER_ERRORS as error:
                 LOGGER.warning("listening for events was interrupted: %r", error)
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -75,11 +77,16 @@ class Listener:
             statement_cache_size=0,
         )
         try:
+            lost = asyncio.Event()
+            connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, self._heard)
             # Whatever was told while nobody listened is lost: readers must look for themselves once.
             self._callback(None)
-            while not connection.is_closed():
-                await asyncio.sleep(_PROBE_SECONDS)
+            while not lost.is_set():
+                # A connection may die without a word; asking now and then finds out.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), _PROBE_SECONDS)
+                    return
                 await connection.execute("SELECT 1", timeout=_CONNECT_SECONDS_MAX)
         finally:
             connection.terminate()

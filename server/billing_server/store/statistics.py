@@ -18,6 +18,8 @@ from typing import Final
 
 import asyncpg
 
+from billing_server.store.errors import DRIVER_ERRORS
+
 LOGGER = logging.getLogger(__name__)
 
 _MARKS: Final = (500, 10_000)
@@ -64,6 +66,6 @@ class Statistics:
                     await connection.execute(f"ANALYZE {self._waiting.pop()}", timeout=_SECONDS_MAX)
             finally:
                 connection.terminate()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DRIVER_ERRORS as error:
             self._waiting.clear()
             LOGGER.warning("statistics of new tables could not be gathered: %r", error)

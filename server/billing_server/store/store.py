@@ -103,8 +103,8 @@ class Store:
         """Keep a new account; False when there is one with this id already."""
         async with self._database.transaction(account_setting(account.id)) as transaction:
             connection = transaction.connection
-            status = await connection.execute(ACCOUNTS.queries["insert"], account.id, ACCOUNTS.encode([account]))
-            if status.endswith(" 0"):
+            inserted = await connection.execute(ACCOUNTS.queries["insert"], account.id, ACCOUNTS.encode([account]))
+            if not inserted:
                 return False
             await connection.execute(ACCOUNTS.queries["insert_head"], account.id)
             return True
@@ -151,16 +151,13 @@ class Store:
     async def purge_idempotency(self, account_id: str, before: int) -> int:
         """Drop keys created before a moment of real time; return how many."""
         async with self._database.transaction(account_setting(account_id)) as transaction:
-            status = await transaction.connection.execute(IDEMPOTENCY.queries["purge"], account_id, before)
-            return int(status.rpartition(" ")[2])
+            return await transaction.connection.execute(IDEMPOTENCY.queries["purge"], account_id, before)
 
     async def purge_events(self, account_id: str, before: int) -> int:
         """Drop a slice of the events that happened before a moment of real time; 0 when none is left."""
         async with self._database.transaction(account_setting(account_id)) as transaction:
-            status = await transaction.connection.execute(
-                event_log.QUERIES["purge"], account_id, before, _PURGED_AT_ONCE
-            )
-            return int(status.rpartition(" ")[2])
+            query = event_log.QUERIES["purge"]
+            return await transaction.connection.execute(query, account_id, before, _PURGED_AT_ONCE)
 
     # --- waking readers
 

@@ -1,0 +1,247 @@
+"""A session: the books of one transaction while commands and the passing of time are decided on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from billing_server.domain.advance import advance
+from billing_server.domain.book import Book, Decision
+from billing_server.domain.commands import Command, CreateCustomer, SettleAttempt
+from billing_server.domain.decide import decide, decide_new_customer, target
+from billing_server.domain.errors import Conflict, DomainError, LimitReached, ResourceMissing, invalid
+from billing_server.domain.event import Cause, Event
+from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, Refund
+from billing_server.domain.test_clock import TestClock
+from billing_server.domain.turn import Pages
+from billing_server.engine.conclusion import conclude, refusal_of
+from billing_server.engine.events import event_rows
+from billing_server.engine.ids import IdSource
+from billing_server.engine.work import Answered, Caller, Work
+from billing_server.store.idempotency import IdempotencyRow
+from billing_server.store.unit import Opening, Unit
+
+
+class Session:
+    """The books of one transaction while their commands are decided."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        opening: Opening,
+        pages: Pages,
+        new_id: IdSource,
+        books: Mapping[str, Book],
+        clocks: Mapping[str, TestClock] | None = None,
+    ) -> None:
+        self._unit = unit
+        self._opening = opening
+        self._pages = pages
+        self._new_id = new_id
+        self._clocks = clocks or {}
+        self._before: dict[str, Book] = dict(books)
+        self._books: dict[str, Book] = dict(books)
+        self._events: list[Event] = []
+        self._answers: dict[str, IdempotencyRow] = {}
+        self.charges: list[PaymentAttempt] = []
+        self.refunds: list[Refund] = []
+        self.events_saved = 0
+
+    def carry_out(self, work: Work, customer: str | None) -> Answered:
+        """Decide one command on what its neighbours before it have left."""
+        earlier = self._earlier_answer(work)
+        if earlier is not None:
+            return earlier
+        settled = self._settled_already(work, customer)
+        if settled is not None:
+            return Answered(now=self._opening.now, unfinished=settled)
+        if isinstance(work.command, CreateCustomer):
+            decision = self._new_customer(work.command, work.cause)
+        else:
+            decision = self._decide(work, customer)
+        self._books[decision.book.customer.id] = decision.book
+        self._events += decision.events
+        return self._answered(work, decision)
+
+    def _settled_already(self, work: Work, customer: str | None) -> str | None:
+        """The attempt that a caller waits for, if somebody else was faster to find out what became of it.
+
+        The book does not tell then what the caller must hear, for it loads only attempts that are open.
+        """
+        command, book = work.command, self._books.get(customer or "")
+        if work.origin is None or book is None or not isinstance(command, SettleAttempt):
+            return None
+        attempt = book.attempts.get(command.attempt)
+        return command.attempt if attempt is None or attempt.state not in UNRESOLVED else None
+
+    def _decide(self, work: Work, customer: str | None) -> Decision:
+        book = None if customer is None else self._books.get(customer)
+        if book is None:
+            missing = target(work.command)
+            raise ResourceMissing(missing.type, missing.id, field=target_field(work.command))
+        return decide(
+            book,
+            work.command,
+            now=self._now(book, work.command),
+            wall_now=self._opening.now,
+            pages=self._pages,
+            new_id=self._new_id,
+            cause=work.cause,
+        )
+
+    def _now(self, book: Book, command: Command) -> int:
+        """Real time, or the book's test clock.
+
+        A charge begun while a clock advances is settled at its own time, because the book waits for it. It does
+        not wait any longer once the outcome was unknown; what is found out later must not turn time back.
+        """
+        clock = book.test_clock
+        if clock is None:
+            return self._opening.now
+        attempt = book.attempts.get(command.attempt) if isinstance(command, SettleAttempt) else None
+        if attempt is None:
+            return clock.frozen_time
+        waited_for = attempt.state == "started" and attempt.checks == 0
+        return attempt.due_at if waited_for else max(attempt.due_at, clock.frozen_time)
+
+    def _new_customer(self, command: CreateCustomer, cause: Cause) -> Decision:
+        now = self._opening.now
+        if command.test_clock is not None:
+            clock = self._clocks.get(command.test_clock)
+            if clock is None:
+                raise ResourceMissing("test_clock", command.test_clock, field="test_clock")
+            _refuse_advancing(clock)
+            now = clock.frozen_time
+        return decide_new_customer(
+            command,
+            now=now,
+            wall_now=self._opening.now,
+            pages=self._pages,
+            new_id=self._new_id,
+            cause=cause,
+        )
+
+    def advance(self, customer: str, until: int) -> None:
+        """Let time pass in one book."""
+        decision = advance(
+            self._books[customer],
+            until,
+            wall_now=self._opening.now,
+            pages=self._pages,
+            new_id=self._new_id,
+        )
+        self._books[customer] = decision.book
+        self._events += decision.events
+        self.charges += decision.charges
+        self.refunds += decision.refunds
+
+    # --- answers to callers
+
+    def _earlier_answer(self, work: Work) -> Answered | None:
+        """What is known of the request's idempotency key, if it was used before."""
+        caller = work.caller
+        if caller is None or caller.idempotency_key is None:
+            return None
+        key = caller.idempotency_key
+        if key in self._answers:
+            raise _key_in_use(key)
+        row = self._opening.idempotency.get(key)
+        if row is None:
+            return None
+        if row.request_hash != caller.request_hash or row.method != caller.method:
+            raise invalid(
+                "idempotency-key",
+                "idempotency_mismatch",
+                "this key was used with another request; use a new key for a new request",
+            )
+        if row.state == "complete":
+            return Answered(now=self._opening.now, replay=row.response)
+        return Answered(now=self._opening.now, unfinished=row.resource)
+
+    def _answered(self, work: Work, decision: Decision) -> Answered:
+        result, refusal = decision.result, None
+        origin = work.origin
+        if origin is not None and isinstance(work.command, SettleAttempt):
+            attempt = decision.book.attempts.get(work.command.attempt)
+            refusal = None if attempt is None else refusal_of(origin.command, attempt)
+            result = conclude(origin.result, decision.book, decision.result)
+        clock = decision.book.test_clock
+        now = self._opening.now if clock is None else clock.frozen_time
+        self._remember(work, decision, result, refusal, now)
+        return Answered(
+            now=now,
+            result=result,
+            refusal=refusal,
+            charges=decision.charges,
+            refunds=decision.refunds,
+        )
+
+    def _remember(
+        self, work: Work, decision: Decision, result: msgspec.Struct | None, refusal: DomainError | None, now: int
+    ) -> None:
+        """Keep the answer beside its key: final, or which attempt it still depends on."""
+        caller = work.caller or (None if work.origin is None else work.origin.caller)
+        if caller is None or caller.idempotency_key is None:
+            return
+        unfinished = decision.charges[-1].id if decision.charges else None
+        if isinstance(refusal, Conflict) and isinstance(work.command, SettleAttempt):
+            unfinished = work.command.attempt
+        response = None
+        if unfinished is None:
+            response = answer_bytes(caller, result, refusal, now)
+        self._answers[caller.idempotency_key] = IdempotencyRow(
+            key=caller.idempotency_key,
+            method=caller.method,
+            request_hash=caller.request_hash,
+            state="complete" if unfinished is None else "in_progress",
+            resource=unfinished,
+            response=response,
+            created=self._opening.now,
+        )
+
+    async def save(self) -> bool:
+        """Write what has changed; whether there are new events."""
+        saved = [
+            (self._before.get(customer), book)
+            for customer, book in self._books.items()
+            if self._before.get(customer) is not book
+        ]
+        rows = event_rows(self._unit.account_id, self._events)
+        if saved or rows or self._answers:
+            await self._unit.save(saved, rows, list(self._answers.values()))
+        self.events_saved = len(rows)
+        return bool(rows)
+
+
+def answer_bytes(caller: Caller, result: msgspec.Struct | None, refusal: DomainError | None, now: int) -> bytes | None:
+    """The answer as it is stored beside its key; the result is seen at `now`."""
+    if refusal is not None:
+        return None if caller.encode_refusal is None else caller.encode_refusal(refusal)
+    return None if caller.encode is None or result is None else caller.encode(result, now)
+
+
+def _refuse_advancing(clock: TestClock) -> None:
+    """Nothing joins a test clock that is on its way."""
+    if clock.status != "ready":
+        raise LimitReached(
+            "test_clock_advancing",
+            f"the test clock '{clock.id}' is {clock.status}; try again when it is ready",
+            retry_after_seconds=1,
+        )
+
+
+def target_field(command: Command) -> str:
+    """The request field that names the command's target."""
+    for name in ("customer", "id", "invoice", "payment_intent"):
+        if name in command.__struct_fields__:
+            return name
+    return "id"
+
+
+def _key_in_use(key: str) -> Conflict:
+    return Conflict(
+        "idempotency_key_in_use",
+        f"a request with the idempotency key '{key}' is being worked on; try again shortly",
+        field="idempotency-key",
+    )

@@ -1,0 +1,188 @@
+"""One of everything in an account, and a request for every method that names what is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, Recurring
+from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest, GetPriceRequest
+from billing.v1.customer_service_pb2 import AttachPaymentMethodRequest, CreateCustomerRequest
+from billing.v1.event_service_pb2 import ListEventsRequest
+from billing.v1.invoice_service_pb2 import (
+    CreateCreditNoteRequest,
+    CreateInvoiceItemRequest,
+    CreateInvoiceRequest,
+    ListInvoicesRequest,
+)
+from billing.v1.payment_service_pb2 import CreateRefundRequest, ListPaymentAttemptsRequest
+from billing.v1.subscription_service_pb2 import CreateSubscriptionRequest, ItemParams
+from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
+from billing_server.wire.contract import METHODS
+from tests.serving import Caller
+
+World = Mapping[str, str]
+"""Ids by what they are of."""
+
+
+async def subscribed(
+    caller: Caller, token: str = "pm_card_visa", **more: Any
+) -> tuple[str, str, CreateSubscriptionRequest]:
+    """A customer with a payment method, a monthly price of 15.00, and the request that subscribes them."""
+    customer = await caller.customers.CreateCustomer(CreateCustomerRequest(name="Ada"), metadata=caller.login)
+    await caller.customers.AttachPaymentMethod(
+        AttachPaymentMethodRequest(customer=customer.id, token=token, set_default=True), metadata=caller.login
+    )
+    price = await new_price(caller)
+    request = CreateSubscriptionRequest(customer=customer.id, items=[ItemParams(price=price)], **more)
+    return customer.id, price, request
+
+
+async def new_price(caller: Caller) -> str:
+    """A product with a monthly price of 15.00."""
+    product = await caller.catalog.CreateProduct(CreateProductRequest(name="Gold"), metadata=caller.login)
+    price = await caller.catalog.CreatePrice(
+        CreatePriceRequest(
+            product=product.id, currency="usd", unit_amount="1500", recurring=Recurring(interval=INTERVAL_MONTH)
+        ),
+        metadata=caller.login,
+    )
+    return price.id
+
+
+async def build(caller: Caller) -> World:
+    """Make one of everything."""
+    login = caller.login
+    customer, price, request = await subscribed(caller)
+    subscription = await caller.subscriptions.CreateSubscription(request, metadata=login)
+    paid = (await caller.invoices.ListInvoices(ListInvoicesRequest(customer=customer), metadata=login)).invoices[0]
+    attempts = await caller.payments.ListPaymentAttempts(ListPaymentAttemptsRequest(invoice=paid.id), metadata=login)
+    refund = await caller.payments.CreateRefund(
+        CreateRefundRequest(payment_intent=paid.payment_intent.id, amount=100), metadata=login
+    )
+    note = await caller.invoices.CreateCreditNote(
+        CreateCreditNoteRequest(invoice=paid.id, amount=100, credit_amount=100), metadata=login
+    )
+    item = await caller.invoices.CreateInvoiceItem(
+        CreateInvoiceItemRequest(customer=customer, amount=500, currency="usd", description="Setup"), metadata=login
+    )
+    draft = await caller.invoices.CreateInvoice(CreateInvoiceRequest(customer=customer), metadata=login)
+    clock = await caller.test_clocks.CreateTestClock(CreateTestClockRequest(name="a clock"), metadata=login)
+    events = await caller.events.ListEvents(ListEventsRequest(page_size=1), metadata=login)
+    return {
+        "customer": customer,
+        "payment_method": paid.payment_intent.payment_method,
+        "price": price,
+        "subscription": subscription.id,
+        "item": subscription.items[0].id,
+        "invoice": paid.id,
+        "draft": draft.id,
+        "invoice_item": item.id,
+        "credit_note": note.id,
+        "payment_intent": paid.payment_intent.id,
+        "attempt": attempts.payment_attempts[0].id,
+        "refund": refund.id,
+        "clock": clock.id,
+        "event": events.events[0].id,
+        "api_key": caller.key_id,
+        "product": (await _product_of(caller, price)),
+    }
+
+
+async def _product_of(caller: Caller, price: str) -> str:
+    return (await caller.catalog.GetPrice(GetPriceRequest(id=price), metadata=caller.login)).product
+
+
+REQUESTS: Mapping[str, Any] = {
+    "AccountService/GetAccount": {},
+    "AccountService/UpdateSettings": {"company_name": "Acme"},
+    "AccountService/CreateApiKey": {"name": "reader", "scopes": ["api_keys:write"]},
+    "AccountService/ListApiKeys": {},
+    "AccountService/RevokeApiKey": {"id": "$api_key"},
+    "CatalogService/CreateProduct": {"name": "Silver"},
+    "CatalogService/GetProduct": {"id": "$product"},
+    "CatalogService/ListProducts": {},
+    "CatalogService/UpdateProduct": {"id": "$product", "name": "Gold plus"},
+    "CatalogService/CreatePrice": {"product": "$product", "currency": "usd", "unit_amount": "5"},
+    "CatalogService/GetPrice": {"id": "$price"},
+    "CatalogService/ListPrices": {"product": "$product"},
+    "CatalogService/UpdatePrice": {"id": "$price", "nickname": "monthly"},
+    "CustomerService/CreateCustomer": {"name": "Bo", "test_clock": "$clock"},
+    "CustomerService/GetCustomer": {"id": "$customer"},
+    "CustomerService/ListCustomers": {"test_clock": "$clock"},
+    "CustomerService/UpdateCustomer": {"id": "$customer", "name": "Ada L"},
+    "CustomerService/AttachPaymentMethod": {"customer": "$customer", "token": "pm_card_visa"},
+    "CustomerService/GetPaymentMethod": {"id": "$payment_method"},
+    "CustomerService/ListPaymentMethods": {"customer": "$customer"},
+    "CustomerService/UpdatePaymentMethod": {"id": "$payment_method", "billing_name": "Ada"},
+    "CustomerService/AdjustBalance": {"customer": "$customer", "amount": "-100", "currency": "usd"},
+    "CustomerService/ListBalanceTransactions": {"customer": "$customer"},
+    "SubscriptionService/CreateSubscription": {"customer": "$customer", "items": [{"price": "$price"}]},
+    "SubscriptionService/GetSubscription": {"id": "$subscription"},
+    "SubscriptionService/ListSubscriptions": {"customer": "$customer", "price": "$price"},
+    "SubscriptionService/UpdateSubscription": {"id": "$subscription", "description": "changed"},
+    "SubscriptionService/ResumeSubscription": {"id": "$subscription"},
+    "SubscriptionService/PreviewSubscriptionInvoice": {"subscription": "$subscription"},
+    "SubscriptionService/ForecastSubscription": {"id": "$subscription", "until": "2031-01-01T00:00:00Z"},
+    "InvoiceService/CreateInvoice": {"customer": "$customer"},
+    "InvoiceService/GetInvoice": {"id": "$invoice"},
+    "InvoiceService/ListInvoices": {"customer": "$customer", "subscription": "$subscription"},
+    "InvoiceService/UpdateInvoice": {"id": "$draft", "footer": "thanks"},
+    "InvoiceService/FinalizeInvoice": {"id": "$draft"},
+    "InvoiceService/PayInvoice": {"id": "$invoice"},
+    "InvoiceService/SendInvoice": {"id": "$invoice"},
+    "InvoiceService/VoidInvoice": {"id": "$invoice"},
+    "InvoiceService/MarkInvoiceUncollectible": {"id": "$invoice"},
+    "InvoiceService/CreateInvoiceItem": {"customer": "$customer", "amount": "5", "currency": "usd"},
+    "InvoiceService/GetInvoiceItem": {"id": "$invoice_item"},
+    "InvoiceService/ListInvoiceItems": {"customer": "$customer"},
+    "InvoiceService/UpdateInvoiceItem": {"id": "$invoice_item", "description": "Set-up"},
+    "InvoiceService/CreateCreditNote": {"invoice": "$invoice", "amount": "10", "credit_amount": "10"},
+    "InvoiceService/GetCreditNote": {"id": "$credit_note"},
+    "InvoiceService/ListCreditNotes": {"invoice": "$invoice"},
+    "InvoiceService/VoidCreditNote": {"id": "$credit_note"},
+    "PaymentService/GetPaymentIntent": {"id": "$payment_intent"},
+    "PaymentService/ListPaymentIntents": {"customer": "$customer"},
+    "PaymentService/ConfirmPaymentIntent": {"id": "$payment_intent"},
+    "PaymentService/GetPaymentAttempt": {"id": "$attempt"},
+    "PaymentService/ListPaymentAttempts": {"invoice": "$invoice"},
+    "PaymentService/CreateRefund": {"payment_intent": "$payment_intent", "amount": "1"},
+    "PaymentService/GetRefund": {"id": "$refund"},
+    "PaymentService/ListRefunds": {"payment_intent": "$payment_intent"},
+    "EventService/GetEvent": {"id": "$event"},
+    "EventService/ListEvents": {"object_id": "$customer"},
+    "EventService/StreamEvents": {"object_ids": ["$customer"], "heartbeat_seconds": 1},
+    "TestClockService/CreateTestClock": {"name": "another"},
+    "TestClockService/GetTestClock": {"id": "$clock"},
+    "TestClockService/ListTestClocks": {},
+    "TestClockService/AdvanceTestClock": {"id": "$clock", "frozen_time": "2100-01-01T00:00:00Z"},
+    "SubscriptionService/CancelSubscription": {"id": "$subscription"},
+    "InvoiceService/DeleteInvoiceItem": {"id": "$invoice_item"},
+    "InvoiceService/DeleteInvoice": {"id": "$draft"},
+    "CustomerService/DetachPaymentMethod": {"id": "$payment_method"},
+    "CustomerService/DeleteCustomer": {"id": "$customer"},
+    "TestClockService/DeleteTestClock": {"id": "$clock"},
+}
+"""A request for each method, as JSON with `$names` in the place of ids; what destroys stands last."""
+
+
+def path_of(name: str) -> str:
+    """The path of a method of `REQUESTS`."""
+    return f"/billing.v1.{name}"
+
+
+def request_of(name: str, world: World) -> Message:
+    """The request of a method with the ids of a world."""
+    text = json.dumps(REQUESTS[name])
+    for thing in sorted(world, key=len, reverse=True):
+        text = text.replace(f'"${thing}"', json.dumps(world[thing]))
+    return json_format.Parse(text, METHODS[path_of(name)].request_type())
+
+
+def names_others(name: str) -> bool:
+    """Whether the request of a method names objects."""
+    return "$" in json.dumps(REQUESTS[name])
