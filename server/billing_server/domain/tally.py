@@ -7,6 +7,7 @@ many events there were. Only the seconds at the two ends of a span are looked up
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -91,3 +92,10 @@ def _down(moment: int, width: int) -> int:
 
 def _up(moment: int, width: int) -> int:
     return -(-moment // width) * width
+
+
+def windows(start: int, end: int, window: MeterWindow) -> list[tuple[int, int]]:
+    """The whole hours or days that [start, end) touches, the first and the last cut at its ends."""
+    width = WINDOW_SECONDS[window]
+    edges = [start, *range(_down(start, width) + width, end, width), end]
+    return list(itertools.pairwise(edges))

@@ -219,7 +219,7 @@ def _books(shelf: _Shelf, rest: Mapping[str, int | None], live: Mapping[str, int
     nothing: dict[str, Any] = {}
     books = {}
     for identity, customer in shelf.customers.items():
-        contents = {name: groups.get(identity, nothing) for name, groups in parts.items()}
+        contents: dict[str, Any] = {name: groups.get(identity, nothing) for name, groups in parts.items()}
         books[identity] = Book(
             customer=customer,
             test_clock=shelf.clocks[customer.test_clock] if customer.test_clock else None,
