@@ -85,8 +85,10 @@ def _of_draft(invoice: Invoice, catalog: Catalog) -> Iterator[UsageSpan]:
 
 
 def is_of_usage(line: InvoiceLine, catalog: Catalog) -> bool:
-    """Whether the line bills a metered item's usage of its period."""
-    return line.type == "subscription_item" and line.price is not None and catalog.price(line.price).metered
+    """Whether the line bills a metered item's usage of its period; the line of a trial has no quantity."""
+    if line.type != "subscription_item" or line.price is None or line.quantity is None:
+        return False
+    return catalog.price(line.price).metered
 
 
 # --- how much is billed
