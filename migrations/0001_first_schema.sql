@@ -3,8 +3,8 @@
 -- Conventions
 --   * Every table belongs to one account at a time: account_id is the first column of every key, and row-level
 --     security, which is forced, hides all other accounts. Nothing refers to another account.
---   * Ids are texts compared byte by byte (COLLATE "C": faster, and the same order everywhere); instants are integer UTC
---     seconds, amounts integer minor units of the row's currency.
+--   * Ids are texts compared byte by byte (COLLATE "C": faster, and the same order everywhere); instants are
+--     integer UTC seconds, amounts integer minor units of the row's currency.
 --   * Columns are named as the fields of the domain's structs. Nested values (lines, items, addresses) are jsonb.
 --   * Columns that are indexed or stand in an index's condition are few and seldom change: a change of any of
 --     them costs a new entry in every index of the table.
@@ -25,10 +25,13 @@ EXCEPTION
 END
 $$;
 
--- A migrating role that is no superuser must itself be allowed to become the server's role.
+-- A migrating role that is no superuser must itself be allowed to become the server's role. Since PostgreSQL 16 being
+-- a member (as the creator of a role is) does not imply that.
 DO $$
+DECLARE
+    needed text := CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END;
 BEGIN
-    IF NOT pg_has_role(current_user, 'billing_app', 'MEMBER') THEN
+    IF NOT pg_has_role(current_user, 'billing_app', needed) THEN
         EXECUTE format('GRANT billing_app TO %I', current_user);
     END IF;
 END
@@ -90,8 +93,6 @@ CREATE TABLE products (
     FOREIGN KEY (account_id) REFERENCES accounts (account_id)
 );
 
-CREATE INDEX products_changed ON products (account_id, pages_version);
-
 CREATE TABLE prices (
     account_id text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
@@ -124,8 +125,6 @@ CREATE TABLE prices (
     CHECK ((type = 'recurring') = (recurring IS NOT NULL)),
     CHECK (billing_scheme = 'per_unit' OR tiers_mode IS NOT NULL)
 );
-
-CREATE INDEX prices_changed ON prices (account_id, pages_version);
 
 -- Customers and their books --------------------------------------------------------------------------------------
 
@@ -473,7 +472,7 @@ CREATE INDEX credit_notes_by_invoice ON credit_notes (account_id, invoice);
 -- Payments -------------------------------------------------------------------------------------------------------
 
 -- At most one attempt of an invoice has an outcome that is not known, and attempts are numbered without doubles:
--- both are what keeps a customer from being charged twice. Attempts are always found through their invoice.
+-- both are what keeps a customer from being charged twice.
 CREATE TABLE payment_attempts (
     account_id text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
@@ -504,7 +503,8 @@ CREATE TABLE payment_attempts (
     version bigint NOT NULL,
     CHECK (kind IN ('initial', 'retry', 'manual')),
     CHECK (state IN ('started', 'unknown', 'succeeded', 'failed', 'requires_action', 'not_executed')),
-    PRIMARY KEY (account_id, invoice, number),
+    PRIMARY KEY (account_id, id),
+    UNIQUE (account_id, invoice, number),
     CHECK (number >= 1 AND checks >= 0),
     CHECK (amount >= 0 AND amount_refunded BETWEEN 0 AND amount),
     CHECK (state <> 'started' OR check_at IS NOT NULL),
@@ -606,7 +606,9 @@ CREATE TABLE events (
 
 -- Events of one customer. An event without one (of a product, a test clock) is found by its object. Events of other
 -- objects are found through their customer: a third index would cost more than all that it could save.
-CREATE INDEX events_by_subject ON events (account_id, (coalesce(customer, object_id)), position);
+-- (Written as CASE, since row-level security keeps PostgreSQL from searching an index by COALESCE.)
+CREATE INDEX events_by_subject ON events
+    (account_id, (CASE WHEN customer IS NULL THEN object_id ELSE customer END), position);
 
 -- Row types ------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,6 @@ CREATE TABLE meters (
     FOREIGN KEY (account_id) REFERENCES accounts (account_id)
 );
 
-CREATE INDEX meters_changed ON meters (account_id, pages_version);
 CREATE UNIQUE INDEX meters_active_event_name ON meters (account_id, event_name) WHERE status = 'active';
 
 -- What was reported, kept for 40 days. `digest` stands for meter and identifier, and is what makes a repeated event

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -53,11 +53,18 @@ async def database_url() -> AsyncIterator[str]:
 @pytest.fixture
 async def empty_database_url(database_url: str) -> AsyncIterator[str]:
     """URL of a database of its own without any table, on the server of `database_url`."""
+    async with temporary_database(database_url) as url:
+        yield url
+
+
+@asynccontextmanager
+async def temporary_database(server_url: str) -> AsyncIterator[str]:
+    """URL of a new database without any table beside that of the given URL; dropped at the end."""
     name = f"test_{uuid.uuid4().hex}"
-    await _administer(database_url, f"CREATE DATABASE {name}")
-    server, _, parameters = database_url.partition("?")
+    await _administer(server_url, f"CREATE DATABASE {name}")
+    server, _, parameters = server_url.partition("?")
     yield f"{server.rpartition('/')[0]}/{name}?{parameters}"
-    await _administer(database_url, f"DROP DATABASE {name} WITH (FORCE)")
+    await _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def _administer(database_url: str, statement: str) -> None:

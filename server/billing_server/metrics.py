@@ -33,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -45,8 +46,11 @@ class Metrics:
 
     def ended(self, method: str, code: str, seconds: float) -> None:
         """A call of this method ended with the code of this name after so long."""
-        self._calls.labels(method, code).inc()
-        self._seconds.labels(method).observe(seconds)
+        series = self._series.get((method, code))
+        if series is None:
+            series = self._series[method, code] = (self._calls.labels(method, code), self._seconds.labels(method))
+        series[0].inc()
+        series[1].observe(seconds)
 
     def watch(self, engine: Engine, limits: Limits, streams: EventStreams, due_books: DueBooks) -> None:
         """Show the state of these parts as well."""

@@ -160,14 +160,12 @@ async def test_usage_while_paused_is_taken_and_never_billed(client: BillingClien
     world = await World.begin(client, START)
     meter = await world.meter()
     price, customer = await world.metered(meter), await world.customer(card=None)
-    subscription = (
-        await world.subscribe(customer, price, trial_period_days=10, missing_payment_method="pause")
-    ).id
+    subscription = (await world.subscribe(customer, price, trial_period_days=10, missing_payment_method="pause")).id
     await world.advance("2025-01-20T08:15:42")
     assert await world.status(subscription) == "paused"
     await world.use(customer, 1)
     await world.advance("2025-02-25T10:00:30")
-    await world.use(customer, 10)
+    await world.use(customer, 10, "2025-02-25T10:00:29")
     await world.card(customer, "pm_card_visa")
     await world.call("subscriptions", "ResumeSubscription", id=subscription, billing_cycle_anchor=anchor)
     assert await world.status(subscription) == "active"
@@ -330,7 +328,7 @@ async def test_previews_show_usage_so_far(client: BillingClient) -> None:
 
 
 async def test_months_without_a_look_bill_each_its_own_usage(client: BillingClient) -> None:
-    world, customer, _, price = await scene(client, 1000)
+    world, customer, _, _ = await scene(client, 1000)
     daily = await world.metered(await world.meter("visits"), 1000, "day")
     subscription = (await world.subscribe(customer, daily)).id
     await world.use(customer, 1, event_name="visits")
@@ -358,7 +356,7 @@ async def test_forecasts_go_by_usage_so_far(client: BillingClient) -> None:
 
 
 async def test_a_repeated_identifier_counts_once_and_says_so(client: BillingClient) -> None:
-    world, customer, meter, price = await scene(client)
+    world, customer, meter, _ = await scene(client)
     other = await world.meter("visits")
     first = await world.use(customer, 5, identifier="a")
     again = await world.use(customer, 7, identifier="a")
@@ -415,8 +413,7 @@ async def test_meters_share_no_event_name_while_active(client: BillingClient) ->
     assert await world.news() != []
     types = [event.type for event in await world.events("billing.meter.*")]
     assert types == [
-        f"billing.meter.{what}"
-        for what in ("created", "deactivated", "created", "deactivated", "reactivated")
+        f"billing.meter.{what}" for what in ("created", "deactivated", "created", "deactivated", "reactivated")
     ]
 
 
@@ -465,7 +462,11 @@ async def test_summaries_by_windows(client: BillingClient) -> None:
     assert (found.value, found.event_count) == (15, 4)
     hours = await world.usage(meter, customer, "2025-01-09", "2025-01-10", "hour")
     assert [(w.start.seconds, w.value) for w in hours.windows] == [(at("2025-01-09"), 2), (at("2025-01-09T23:00"), 4)]
-    for start, end in (("2025-01-09T00:00:01", "2025-01-10"), ("2025-01-10", "2025-01-09"), ("2000-01-01", "2025-01-01")):
+    for start, end in (
+        ("2025-01-09T00:00:01", "2025-01-10"),
+        ("2025-01-10", "2025-01-09"),
+        ("2000-01-01", "2025-01-01"),
+    ):
         with pytest.raises(InvalidArgument):
             await world.usage(meter, customer, start, end, "hour")
 

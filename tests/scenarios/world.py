@@ -147,7 +147,10 @@ class World:
     async def metered(self, meter: str, amount: int = 10, interval: str = "month", **fields: Any) -> str:
         """A price of so many minor units for each unit of usage."""
         return await self.price(
-            amount, interval, recurring={"usage_type": "metered", "meter": meter} | fields.pop("recurring", {}), **fields
+            amount,
+            interval,
+            recurring={"usage_type": "metered", "meter": meter} | fields.pop("recurring", {}),
+            **fields,
         )
 
     async def use(

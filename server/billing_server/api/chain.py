@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, cast
 import grpc
 from google.rpc.status_pb2 import Status
 
-from billing_server.api.call import AUTHORIZATION_KEY, LOG_FIELDS, REQUEST_ID_KEY, Call
+from billing_server.api.call import AUTHORIZATION_KEY, REQUEST_ID_KEY, RUNNING, Call
 from billing_server.api.endpoints import Edge, Gathering, Streaming, Unary
 from billing_server.api.limits import Limits
 from billing_server.api.open_streams import OpenStreams
@@ -68,7 +68,7 @@ class Chain:
         self._streams = streams
         self._observer = observer
         self._deadline_seconds_max = deadline_seconds_max
-        self._write_seconds_max = write_seconds_max
+        self.write_seconds_max = write_seconds_max
 
     def unary(self, method: Method, endpoint: Unary) -> Callable[[bytes, Context], Any]:
         """The handler of a method with one response."""
@@ -154,14 +154,13 @@ class Chain:
 
     def _begin(self, method: Method, context: Context) -> Call:
         call = Call(method, context.invocation_metadata() or ())
-        LOG_FIELDS.set(call.log_fields())
+        RUNNING.set(call)
         context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
         return call
 
     async def _admit(self, call: Call) -> None:
         """Authenticate the call and check that its key may make it."""
         call.identity = await self._edge.key_ring.identify(call.metadata.get(AUTHORIZATION_KEY))
-        LOG_FIELDS.set(call.log_fields())
         if not call.method.scope or not call.identity.may(call.method.scope):
             raise ScopeMissing(call.method.scope)
         call.take_idempotency_key()
@@ -185,10 +184,10 @@ class Chain:
     async def _write(self, context: Context, message: bytes) -> None:
         """Write one message. A frozen client passes keepalive and would hold the stream for ever (trap 4)."""
         try:
-            async with asyncio.timeout(self._write_seconds_max):
+            async with asyncio.timeout(self.write_seconds_max):
                 await context.write(message)
         except TimeoutError:
-            raise Unavailable(f"the reader took nothing for {self._write_seconds_max:g} seconds") from None
+            raise Unavailable(f"the reader took nothing for {self.write_seconds_max:g} seconds") from None
 
     def _status(self, call: Call, error: Exception) -> Status:
         """The status of what went wrong; failures are logged here and nowhere told."""

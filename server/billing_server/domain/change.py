@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from billing_server.domain import adjustments, calendar, cycle, pending_update, usage
+from billing_server.domain import adjustments, calendar, cycle, pending_update, standing, usage
 from billing_server.domain.adjustments import Adjustment
 from billing_server.domain.attributes import plain_changes, refuse_unchangeable
 from billing_server.domain.collection import collect
@@ -29,7 +29,7 @@ from billing_server.domain.invoicing import (
 )
 from billing_server.domain.items import changed_items, is_free, recurring
 from billing_server.domain.pause import handle_born_paused
-from billing_server.domain.signup import await_confirmation, check_trial_end
+from billing_server.domain.signup import awaited, check_trial_end
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, PendingUpdate, Subscription
 from billing_server.domain.turn import Turn
 
@@ -53,9 +53,11 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     if subscription.pending_update is not None and _changes_billing(command):
         subscription = pending_update.drop(turn, subscription)
     plain = plain_changes(turn, subscription, command)
+    if subscription.status == "incomplete" or subscription.terminal:
+        return turn.alter(subscription, **plain) if plain else subscription
     change = _plan(turn, subscription, command, plain)
     if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
-        return _wait_for_payment(turn, subscription, change)
+        return _wait_for_payment(turn, subscription, change, trial_over=command.trial_end_now)
     return _apply(turn, subscription, change, command)
 
 
@@ -156,6 +158,7 @@ def _plan_trial(turn: Turn, before: Subscription, after: Subscription, command: 
         trial_end=end,
         billing_cycle_anchor=end,
         billing_cycle_anchor_config=None,
+        free_stub=False,
         current_period_start=turn.now if fresh else before.current_period_start,
         current_period_end=end if after.cancel_at is None else min(end, after.cancel_at),
     )
@@ -239,7 +242,7 @@ def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubs
     fields = {
         name: getattr(change.after, name)
         for name in change.after.__struct_fields__
-        if name != "version" and getattr(change.after, name) is not getattr(before, name)
+        if name != "version" and getattr(change.after, name) != getattr(before, name)
     }
     if change.lines is None:
         after = turn.alter(before, **fields) if fields else before
@@ -254,12 +257,14 @@ def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubs
         **({"status_invoice": invoice_id} if counts else {}),
     )
     turn.updated(after)
-    invoice = _draft(turn, after, invoice_id, change.lines)
+    invoice = _draft(turn, after, invoice_id, change.lines, trial_over=command.trial_end_now)
     _process(turn, after, invoice, command)
     return _announce(turn, before, turn.subscriptions[after.id])
 
 
-def _draft(turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine]) -> Invoice:
+def _draft(
+    turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine], *, trial_over: bool
+) -> Invoice:
     automatic = subscription.collection_method == "charge_automatically"
     return create_invoice(
         turn,
@@ -274,6 +279,7 @@ def _draft(turn: Turn, subscription: Subscription, invoice_id: str, lines: list[
         days_until_due=subscription.days_until_due,
         auto_advance=subscription.status != "unpaid",
         finalizes_at=None if automatic else turn.now + turn.settings.finalization_delay_seconds,
+        trial_over=trial_over,
     )
 
 
@@ -286,15 +292,17 @@ def _process(turn: Turn, subscription: Subscription, invoice: Invoice, command: 
     automatic = subscription.collection_method == "charge_automatically"
     if subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
         return
-    invoice = finalize(turn, invoice)
-    if invoice.status == "paid" or not automatic:
-        return
-    if command.payment_behavior == "default_incomplete":
-        await_confirmation(turn, subscription, invoice)
-        if subscription.status == "active":
-            turn.updated(turn.alter(subscription, status="past_due"))
-    else:
+    confirmed_later = command.payment_behavior == "default_incomplete"
+    status = awaited(turn, invoice, subscription) if confirmed_later else "requires_payment_method"
+    invoice = finalize(turn, invoice, intent_status=status)
+    if invoice.status == "paid":
+        standing.invoice_paid(turn, invoice)
+    elif not automatic:
+        turn.emit("invoice.sent", invoice)
+    elif not confirmed_later:
         collect(turn, invoice, off_session=subscription.off_session)
+    elif subscription.status == "active":
+        turn.updated(turn.alter(subscription, status="past_due"))
 
 
 def _announce(turn: Turn, before: Subscription, after: Subscription) -> Subscription:
@@ -315,7 +323,7 @@ def _owes(turn: Turn, change: Change) -> bool:
     return settled_amounts(total, turn.customer.balance, change.after.currency)[0] > 0
 
 
-def _wait_for_payment(turn: Turn, before: Subscription, change: Change) -> Subscription:
+def _wait_for_payment(turn: Turn, before: Subscription, change: Change, *, trial_over: bool) -> Subscription:
     """Invoice the change, and let it take effect when that is paid (semantics 2.4)."""
     invoice_id = turn.new_id("in")
     after = change.after
@@ -348,6 +356,7 @@ def _wait_for_payment(turn: Turn, before: Subscription, change: Change) -> Subsc
         subscription=before,
         collection_method="charge_automatically",
         auto_advance=False,
+        trial_over=trial_over,
     )
     turn.emit("invoice.created", invoice)
     invoice = finalize(turn, invoice)

@@ -21,7 +21,6 @@ from billing_server.domain.commands import (
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.errors import WrongState, invalid
 from billing_server.domain.etag import check_etag
-from billing_server.domain.invoicing import stop_collection
 from billing_server.domain.metadata import initial_metadata, merged_metadata
 from billing_server.domain.signup import fix_currency, refuse_deleted
 from billing_server.domain.termination import end, expire
@@ -100,7 +99,10 @@ def update_customer(turn: Turn, command: UpdateCustomer) -> Customer:
 
 
 def delete_customer(turn: Turn, command: DeleteCustomer) -> Customer:
-    """Delete for good: subscriptions are canceled at once, nothing is collected any more."""
+    """Delete for good: subscriptions are canceled at once, nothing is collected any more.
+
+    Invoices without a live subscription are not loaded here; each is stopped when it would have been collected.
+    """
     refuse_deleted(turn.customer)
     check_etag(command.etag, turn.customer.version)
     for subscription in list(turn.subscriptions.values()):
@@ -108,7 +110,6 @@ def delete_customer(turn: Turn, command: DeleteCustomer) -> Customer:
             expire(turn, subscription)
         elif not subscription.terminal:
             end(turn, subscription, "cancellation_requested")
-    stop_collection(turn, list(turn.invoices.values()))
     customer = turn.alter(turn.customer, deleted=True)
     turn.emit("customer.deleted", customer)
     return customer

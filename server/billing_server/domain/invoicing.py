@@ -21,7 +21,7 @@ from billing_server.domain.invoice import (
     InvoiceLine,
 )
 from billing_server.domain.money import INT64_MAX, format_amount, minimum_charge
-from billing_server.domain.payment import PaymentIntent
+from billing_server.domain.payment import PaymentIntent, PaymentIntentStatus
 from billing_server.domain.pricing import amount_for_quantity
 from billing_server.domain.proration import prorate
 from billing_server.domain.subscription import (
@@ -337,11 +337,18 @@ def settled_amounts(total: int, starting_balance: int, currency: str) -> tuple[i
     return raw, 0
 
 
-def finalize(turn: Turn, invoice: Invoice, *, quiet: bool = False) -> Invoice:
+def finalize(
+    turn: Turn,
+    invoice: Invoice,
+    *,
+    quiet: bool = False,
+    intent_status: PaymentIntentStatus = "requires_payment_method",
+) -> Invoice:
     """Number the draft, bring its usage up to date and freeze it, consume the balance; paid when nothing is due.
 
     Tells `invoice.finalized`, then the intent or the payment. `quiet` is for invoices born paused: only their
-    terminal event is told, and nobody is asked for money (decision 17).
+    terminal event is told, and nobody is asked for money (decision 17). `intent_status` is what the intent, if
+    there has to be one, waits for.
     """
     if not invoice.lines:
         raise WrongState(
@@ -383,7 +390,7 @@ def finalize(turn: Turn, invoice: Invoice, *, quiet: bool = False) -> Invoice:
         customer_name=customer.name,
         customer_address=customer.address,
         statement_descriptor=invoice.statement_descriptor or _statement_descriptor(turn, invoice),
-        payment_intent=None if paid or quiet else new_intent(turn, invoice, amount_due),
+        payment_intent=None if paid or quiet else new_intent(turn, invoice, amount_due, intent_status),
     )
     if not quiet:
         turn.emit("invoice.finalized", invoice)
@@ -396,7 +403,9 @@ def finalize(turn: Turn, invoice: Invoice, *, quiet: bool = False) -> Invoice:
     return invoice
 
 
-def new_intent(turn: Turn, invoice: Invoice, amount: int) -> PaymentIntent:
+def new_intent(
+    turn: Turn, invoice: Invoice, amount: int, status: PaymentIntentStatus = "requires_payment_method"
+) -> PaymentIntent:
     """The intent to collect an invoice; its id shares the suffix of the invoice's."""
     intent_id = f"pi_{invoice.id.removeprefix('in_')}"
     return PaymentIntent(
@@ -406,7 +415,7 @@ def new_intent(turn: Turn, invoice: Invoice, amount: int) -> PaymentIntent:
         customer=invoice.customer,
         amount=amount,
         currency=invoice.currency,
-        status="requires_payment_method",
+        status=status,
         client_secret=f"{intent_id}_{turn.new_id('secret')}",
     )
 

@@ -30,7 +30,7 @@ def wake(turn: Turn, subscription: Subscription) -> None:
     if _due(subscription.expires_at, now):
         (expire_resumption if subscription.status == "paused" else expire)(turn, subscription)
     elif _due(subscription.cancel_at, now):
-        _end_with_period(turn, subscription)
+        (expire if subscription.status == "incomplete" else _end_with_period)(turn, subscription)
     elif pause is not None and _due(pause.resumes_at, now):
         resume_collection(turn, subscription)
     elif pending is not None and pending.expires_at <= now:
@@ -102,11 +102,12 @@ def renew(turn: Turn, subscription: Subscription, *, trial_over: bool = False) -
     """Begin the next period with a draft invoice: licensed items ahead, usage of the old period behind."""
     previous_start = subscription.current_period_start
     period = cycle.period_from(subscription, subscription.current_period_end)
-    if subscription.free_stub and period.partial and trial_over:
+    if subscription.free_stub and period.stub and trial_over:
         subscription = _moved(turn, subscription, period, None)
         turn.updated(subscription)
         return subscription
     lines = renewal_lines(turn, subscription, period, previous_start, metered=not trial_over)
+    first_charge = trial_over or (subscription.free_stub and subscription.trial_end == previous_start)
     paused = subscription.paused_at(turn.now)
     invoice_id = turn.new_id("in")
     subscription = _moved(turn, subscription, period, invoice_id, counts=not paused)
@@ -117,7 +118,7 @@ def renew(turn: Turn, subscription: Subscription, *, trial_over: bool = False) -
         lines,
         (previous_start, period.start),
         invoice_id=invoice_id,
-        trial_over=trial_over,
+        trial_over=first_charge,
     )
     if paused:
         handle_born_paused(turn, subscription, invoice)
@@ -148,6 +149,7 @@ def _moved(
     )
     changes: dict[str, object] = {"upcoming_at": cycle.upcoming_at(subscription, turn.settings, turn.now)}
     if invoice_id is not None:
+        changes["free_stub"] = False
         changes["latest_invoice"] = invoice_id
         if counts:
             changes["status_invoice"] = invoice_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from billing_server.domain import calendar, cycle
+from billing_server.domain import calendar, cycle, standing
 from billing_server.domain.collection import chargeable_method, collect, find_method
 from billing_server.domain.commands import CreateSubscription
 from billing_server.domain.customer import Customer
@@ -15,7 +15,6 @@ from billing_server.domain.invoicing import (
     create_invoice,
     finalize,
     metered_lines,
-    new_intent,
     pending_items,
     period_lines,
     settled_amounts,
@@ -23,7 +22,8 @@ from billing_server.domain.invoicing import (
 )
 from billing_server.domain.items import new_items, recurring
 from billing_server.domain.metadata import initial_metadata
-from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, Subscription
+from billing_server.domain.payment import PaymentIntentStatus
+from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, CancellationDetails, Subscription
 from billing_server.domain.turn import Turn
 
 TRIAL_DAYS_MAX = 730
@@ -70,6 +70,7 @@ def _open(turn: Turn, command: CreateSubscription) -> Subscription:
     begins = trial_end or turn.now
     anchor = _anchor(turn, command, interval, count, begins)
     start = _start_date(turn, command)
+    will_end = command.cancel_at_period_end or command.cancel_at is not None
     subscription = Subscription(
         id=turn.new_id("sub"),
         created=turn.now,
@@ -89,7 +90,8 @@ def _open(turn: Turn, command: CreateSubscription) -> Subscription:
         current_period_end=trial_end or calendar.next_boundary(anchor, interval, count, turn.now),
         cancel_at=_cancel_at(turn, command),
         cancel_at_period_end=command.cancel_at_period_end,
-        canceled_at=turn.now if command.cancel_at_period_end or command.cancel_at is not None else None,
+        canceled_at=turn.now if will_end else None,
+        cancellation_details=CancellationDetails(reason="cancellation_requested" if will_end else None),
         trial_start=turn.now if trial_end is not None else None,
         trial_end=trial_end,
         missing_payment_method=command.missing_payment_method,
@@ -106,8 +108,11 @@ def _open(turn: Turn, command: CreateSubscription) -> Subscription:
 
 
 def _first_period(turn: Turn, subscription: Subscription) -> Subscription:
-    """Cut the first period at `cancel_at`, and plan the invoices of pending items."""
+    """Cut the first period at `cancel_at`, tell whether its days are free, and plan the invoices of pending items."""
     changes: dict[str, object] = {}
+    if subscription.trial_end is None:
+        stub = cycle.period_from(subscription, subscription.current_period_start).stub
+        changes["free_stub"] = subscription.free_stub and stub
     cancel_at = subscription.cancel_at
     if cancel_at is not None and cancel_at < subscription.current_period_end:
         changes["current_period_end"] = cancel_at
@@ -218,11 +223,12 @@ def _first_lines(turn: Turn, subscription: Subscription, command: CreateSubscrip
     if subscription.status == "trialing":
         return [*trial_lines(turn, subscription, start, end), *added]
     period = cycle.period_from(subscription, start)
-    free = period.partial and command.proration_behavior == "none"
-    lines = [] if free else period_lines(turn, subscription, start, end, full=period.full)
+    free = subscription.free_stub and period.stub
+    prorated = command.proration_behavior != "none"
+    lines = [] if free else period_lines(turn, subscription, start, end, full=period.full if prorated else None)
     if not free:
         lines += metered_lines(turn, subscription, start, start)
-    if command.proration_behavior != "none":
+    if prorated:
         lines += _backdated_lines(turn, subscription)
     lines += added
     return lines or None
@@ -286,9 +292,7 @@ def _first_invoice(
     turn.emit("customer.subscription.created", subscription)
     turn.emit("invoice.created", invoice)
     if immediate:
-        invoice = finalize(turn, invoice)
-        if payable:
-            _ask_for_payment(turn, subscription, invoice, command)
+        _finalize_first(turn, subscription, invoice, command)
     return _notices(turn, turn.subscriptions[subscription.id])
 
 
@@ -296,19 +300,23 @@ def _payable(turn: Turn, invoice: Invoice) -> bool:
     return settled_amounts(invoice.total, turn.customer.balance, invoice.currency)[0] > 0
 
 
-def _ask_for_payment(turn: Turn, subscription: Subscription, invoice: Invoice, command: CreateSubscription) -> None:
-    if command.payment_behavior == "default_incomplete":
-        await_confirmation(turn, subscription, invoice)
-    else:
+def _finalize_first(turn: Turn, subscription: Subscription, invoice: Invoice, command: CreateSubscription) -> None:
+    """Finalize the first invoice within the request, and ask for its money as the caller wishes."""
+    confirmed_later = command.payment_behavior == "default_incomplete"
+    status = awaited(turn, invoice, subscription) if confirmed_later else "requires_payment_method"
+    invoice = finalize(turn, invoice, intent_status=status)
+    if invoice.status == "paid":
+        standing.invoice_paid(turn, invoice)
+    elif subscription.collection_method == "send_invoice":
+        turn.emit("invoice.sent", invoice)
+    elif not confirmed_later:
         collect(turn, invoice, off_session=command.off_session)
 
 
-def await_confirmation(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
-    """Leave the payment to the caller (`default_incomplete`): the intent waits to be confirmed."""
-    intent = invoice.payment_intent or new_intent(turn, invoice, invoice.amount_remaining)
-    if find_method(turn, invoice, subscription) is not None:
-        intent = msgspec.structs.replace(intent, status="requires_confirmation")
-    turn.note(invoice, payment_intent=intent)
+def awaited(turn: Turn, invoice: Invoice, subscription: Subscription) -> PaymentIntentStatus:
+    """What the intent waits for when the caller pays later (`default_incomplete`): the caller's word, or a card."""
+    known = find_method(turn, invoice, subscription) is not None
+    return "requires_confirmation" if known else "requires_payment_method"
 
 
 def _notices(turn: Turn, subscription: Subscription) -> Subscription:

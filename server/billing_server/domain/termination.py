@@ -16,9 +16,7 @@ def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> S
     next invoice takes them.
     """
     pending = subscription.pending_update
-    details = subscription.cancellation_details
-    if details.reason is None:
-        details = msgspec.structs.replace(details, reason=reason)
+    details = msgspec.structs.replace(subscription.cancellation_details, reason=reason)
     subscription = turn.alter(
         subscription,
         status="canceled",
@@ -44,9 +42,9 @@ def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> S
 
 
 def expire(turn: Turn, subscription: Subscription) -> Subscription:
-    """End an incomplete subscription for good: its invoices are void, nothing is billed any more."""
+    """End an incomplete subscription for good: what it has not paid is void, nothing is billed any more."""
     for invoice in invoices_of(turn, subscription):
-        if invoice.status in ("draft", "open", "uncollectible"):
+        if invoice.status in ("draft", "open"):
             void(turn, invoice)
     subscription = turn.alter(
         subscription, status="incomplete_expired", ended_at=turn.now, expires_at=None, pending_update=None

@@ -5,7 +5,6 @@ They are written by `Unit.save`. Their payload is opaque here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -79,7 +78,6 @@ class _Conditions(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...] | None = None
     type_patterns: tuple[str, ...] | None = None
     object_ids: tuple[str, ...] | None = None
-    subjects: tuple[str, ...] | None = None
     created_from: int | None = None
     created_before: int | None = None
 
@@ -104,10 +102,11 @@ async def read(connection: Connection, account_id: str, *, after: int, limit: in
     """Up to `limit` events after a position, in order. A selective filter may need several reads."""
     # The head comes first: whatever is at or below it is committed and seen by the statement after it.
     newest = await head(connection, account_id)
-    conditions = await _conditions(connection, account_id, wanted)
-    until = newest if _is_fast(conditions) else min(newest, after + WINDOW_POSITIONS)
-    conditions = msgspec.structs.replace(conditions, until=until)
-    events = await _fetch(connection, "read", account_id, after, limit, conditions)
+    subjects = await _subjects(connection, account_id, wanted)
+    unbounded = wanted == EVERYTHING or subjects is not None
+    until = newest if unbounded else min(newest, after + WINDOW_POSITIONS)
+    conditions = _conditions(wanted, until=until)
+    events = await _fetch(connection, "read", account_id, (limit, after), conditions, subjects)
     scanned_to = events[-1].position if len(events) == limit else max(until, after)
     return EventPage(events, scanned_to, newest)
 
@@ -121,10 +120,11 @@ async def read_newest(
     """
     newest = await head(connection, account_id)
     start = newest + 1 if before is None else before
-    conditions = await _conditions(connection, account_id, wanted)
-    down_to = 0 if _is_fast(conditions) else max(0, start - 1 - WINDOW_POSITIONS)
-    conditions = msgspec.structs.replace(conditions, down_to=down_to)
-    events = await _fetch(connection, "list", account_id, start, limit, conditions)
+    subjects = await _subjects(connection, account_id, wanted)
+    unbounded = wanted == EVERYTHING or subjects is not None
+    down_to = 0 if unbounded else max(0, start - 1 - WINDOW_POSITIONS)
+    conditions = _conditions(wanted, down_to=down_to)
+    events = await _fetch(connection, "list", account_id, (limit, start), conditions, subjects)
     scanned_to = events[-1].position if len(events) == limit else down_to
     return EventPage(events, scanned_to, newest)
 
@@ -139,33 +139,27 @@ async def _fetch(
     connection: Connection,
     query: str,
     account_id: str,
-    position: int,
-    limit: int,
+    bounds: tuple[int, int],
     conditions: _Conditions,
+    subjects: tuple[str, ...] | None,
 ) -> list[StoredEvent]:
-    parameters: list[object] = [account_id, limit, position]
+    """The events that an index finds: by their subjects where these are known, else by position."""
+    parameters: list[object] = [account_id, *bounds]
+    if subjects is not None:
+        query = f"{query}_of_subjects"
+        parameters.append(list(subjects))
     statement = QUERIES[query].replace("{filters}", narrow(QUERIES, conditions, parameters))
     return [StoredEvent(*record) for record in await connection.fetch(statement, *parameters)]
 
 
-def _is_fast(conditions: _Conditions) -> bool:
-    """Whether an index finds the events: by position alone, or by subject."""
-    only_positions = conditions == _Conditions()
-    return only_positions or conditions.subjects is not None
-
-
-async def _conditions(connection: Connection, account_id: str, wanted: EventFilter) -> _Conditions:
-    subjects: tuple[str, ...] | None = None
-    if wanted.customer is not None:
-        subjects = (wanted.customer,)
-    elif wanted.object_ids:
-        subjects = await _subjects(connection, account_id, wanted.object_ids)
+def _conditions(wanted: EventFilter, *, until: int | None = None, down_to: int | None = None) -> _Conditions:
     prefixes = any(name.endswith("*") for name in wanted.types)
     return _Conditions(
+        until=until,
+        down_to=down_to,
         types=wanted.types if wanted.types and not prefixes else None,
         type_patterns=tuple(map(_pattern, wanted.types)) if prefixes else None,
         object_ids=wanted.object_ids or None,
-        subjects=subjects,
         created_from=wanted.created_from,
         created_before=wanted.created_before,
     )
@@ -177,9 +171,13 @@ def _pattern(name: str) -> str:
     return f"{literal}%" if name.endswith("*") else literal
 
 
-async def _subjects(connection: Connection, account_id: str, object_ids: Sequence[str]) -> tuple[str, ...] | None:
-    """Under which subjects the events of these objects are indexed; None where one of them is not known."""
-    stored = {object_id: _stored_id(object_id) for object_id in object_ids}
+async def _subjects(connection: Connection, account_id: str, wanted: EventFilter) -> tuple[str, ...] | None:
+    """Under which subjects the wanted events are indexed; None where that is not known."""
+    if wanted.customer is not None:
+        return (wanted.customer,)
+    if not wanted.object_ids:
+        return None
+    stored = {object_id: _stored_id(object_id) for object_id in wanted.object_ids}
     customers = await owners.of_ids(connection, account_id, set(stored.values()))
     subjects = set()
     for object_id, stored_id in stored.items():

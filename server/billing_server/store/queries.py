@@ -4,6 +4,11 @@ A file in `sql/` holds sections. `-- name: load_customers` begins a query, `-- f
 that lists may be narrowed by, whose one parameter is written `?`. Comments at the beginning of a section
 describe it. Queries may contain `{columns}` and its like, which stand for what the noun's struct dictates
 (see `rows.py`), so that a field is listed in one place only.
+
+Plans are made once, for an account of average size, and must not read the whole share of a large one. Two
+turns of phrase see to that wherever rows are looked for by a list of keys: a lateral subquery that cannot be
+flattened (`OFFSET 0`, `FOR UPDATE`, `LIMIT`) is carried out for each key, and a list whose length is said by
+`LIMIT cardinality(…)` is taken to be short, so that an update goes from the keys to the rows, not the other way.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ SELECT $1, {stored} FROM unnest($2::{row}[]);
 -- name: update
 -- Changed balance transactions, whole.
 UPDATE balance_transactions AS o SET {assignments}
-FROM unnest($2::{row}[]) AS n
+FROM (SELECT * FROM unnest($2::{row}[]) LIMIT cardinality($2)) AS n
 WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get

@@ -1,6 +1,11 @@
 -- name: lock
--- Locks some books, in the order of their ids so that no two transactions wait for each other.
-SELECT {columns} FROM books WHERE account_id = $1 AND customer = ANY ($2) ORDER BY customer FOR UPDATE;
+-- Locks some books in the order in which they are named: always that of their ids, so that no two transactions
+-- wait for each other.
+SELECT {columns:o}
+FROM unnest($2::text[]) AS wanted (customer)
+CROSS JOIN LATERAL (
+    SELECT * FROM books WHERE account_id = $1 AND customer = wanted.customer FOR UPDATE
+) AS o;
 
 -- name: claim_due
 -- Finds and locks the books that are due by the wall clock, earliest first; skips those that others work on.
@@ -33,13 +38,13 @@ INSERT INTO books (account_id, {columns}) SELECT $1, {columns} FROM unnest($2::{
 -- name: update
 -- What changed in what must be known of a book before it is opened.
 UPDATE books AS o SET {assignments}
-FROM unnest($2::{row}[]) AS n
+FROM (SELECT * FROM unnest($2::{row}[]) LIMIT cardinality($2)) AS n
 WHERE o.account_id = $1 AND o.customer = n.customer;
 
 -- name: park
 -- Postpones books that failed to advance, so that they hold up nobody. What is due in them stays due.
 UPDATE books AS o SET wake_at = n.wake_at
-FROM unnest($2::text[], $3::bigint[]) AS n (customer, wake_at)
+FROM (SELECT * FROM unnest($2::text[], $3::bigint[]) LIMIT cardinality($2)) AS n (customer, wake_at)
 WHERE o.account_id = $1 AND o.customer = n.customer;
 
 -- name: next_wake

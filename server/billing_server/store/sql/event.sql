@@ -30,6 +30,30 @@ SELECT position, type, customer, object_id, created, payload FROM events
 WHERE account_id = $1 AND position < $3 {filters}
 ORDER BY position DESC LIMIT $2;
 
+-- name: read_of_subjects
+-- Events of some subjects after a position, in order: the first ones of each, and of these the first.
+SELECT e.position, e.type, e.customer, e.object_id, e.created, e.payload
+FROM unnest($4::text[]) AS wanted (subject)
+CROSS JOIN LATERAL (
+    SELECT position, type, customer, object_id, created, payload FROM events
+    WHERE account_id = $1 AND CASE WHEN customer IS NULL THEN object_id ELSE customer END = wanted.subject
+        AND position > $3 {filters}
+    ORDER BY position LIMIT $2
+) AS e
+ORDER BY e.position LIMIT $2;
+
+-- name: list_of_subjects
+-- Events of some subjects before a position, newest first.
+SELECT e.position, e.type, e.customer, e.object_id, e.created, e.payload
+FROM unnest($4::text[]) AS wanted (subject)
+CROSS JOIN LATERAL (
+    SELECT position, type, customer, object_id, created, payload FROM events
+    WHERE account_id = $1 AND CASE WHEN customer IS NULL THEN object_id ELSE customer END = wanted.subject
+        AND position < $3 {filters}
+    ORDER BY position DESC LIMIT $2
+) AS e
+ORDER BY e.position DESC LIMIT $2;
+
 -- name: get
 -- One event.
 SELECT position, type, customer, object_id, created, payload FROM events WHERE account_id = $1 AND position = $2;
@@ -55,9 +79,6 @@ type = ANY (?)
 
 -- filter: type_patterns
 type LIKE ANY (?)
-
--- filter: subjects
-coalesce(customer, object_id) = ANY (?)
 
 -- filter: object_ids
 object_id = ANY (?)

@@ -6,7 +6,7 @@ SELECT $1, {stored} FROM unnest($2::{row}[]);
 -- name: update
 -- Changed invoices, whole.
 UPDATE invoices AS o SET {assignments}
-FROM unnest($2::{row}[]) AS n
+FROM (SELECT * FROM unnest($2::{row}[]) LIMIT cardinality($2)) AS n
 WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
@@ -55,7 +55,9 @@ CROSS JOIN LATERAL (
 
 -- name: delete
 -- Drafts that were taken out of their books.
-DELETE FROM invoices WHERE account_id = $1 AND id = ANY ($2) AND status = 'draft';
+DELETE FROM invoices AS o
+USING (SELECT * FROM unnest($2::text[]) LIMIT cardinality($2)) AS n (id)
+WHERE o.account_id = $1 AND o.id = n.id AND o.status = 'draft';
 
 -- filter: customer
 customer = ?

@@ -6,7 +6,7 @@ SELECT $1, {stored} FROM unnest($2::{row}[]);
 -- name: update
 -- Changed invoice items, whole.
 UPDATE invoice_items AS o SET {assignments}
-FROM unnest($2::{row}[]) AS n
+FROM (SELECT * FROM unnest($2::{row}[]) LIMIT cardinality($2)) AS n
 WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
@@ -37,7 +37,9 @@ ORDER BY o.id;
 
 -- name: delete
 -- Items that were taken out of their books.
-DELETE FROM invoice_items WHERE account_id = $1 AND id = ANY ($2);
+DELETE FROM invoice_items AS o
+USING (SELECT * FROM unnest($2::text[]) LIMIT cardinality($2)) AS n (id)
+WHERE o.account_id = $1 AND o.id = n.id;
 
 -- filter: customer
 customer = ?

@@ -6,7 +6,7 @@ SELECT $1, {stored} FROM unnest($2::{row}[]);
 -- name: update
 -- Changed payment attempts, whole.
 UPDATE payment_attempts AS o SET {assignments}
-FROM unnest($2::{row}[]) AS n
+FROM (SELECT * FROM unnest($2::{row}[]) LIMIT cardinality($2)) AS n
 WHERE o.account_id = $1 AND o.id = n.id;
 
 -- name: get
@@ -24,7 +24,9 @@ SELECT {columns} FROM payment_attempts WHERE account_id = $1 {filters} ORDER BY 
 SELECT {columns:o}
 FROM unnest($2::text[]) AS wanted (customer)
 CROSS JOIN LATERAL (
-    SELECT * FROM payment_attempts WHERE account_id = $1 AND customer = wanted.customer AND state IN ('started', 'unknown') OFFSET 0
+    SELECT * FROM payment_attempts
+    WHERE account_id = $1 AND customer = wanted.customer AND state IN ('started', 'unknown')
+    OFFSET 0
 ) AS o
 ORDER BY o.id;
 

@@ -15,8 +15,16 @@ RETURNING asked, {columns};
 
 -- name: find_charges
 -- What the test gateway did for some keys.
-SELECT asked, {columns} FROM test_gateway_charges WHERE account_id = $1 AND key = ANY ($2);
+SELECT o.asked, {columns:o}
+FROM unnest($2::text[]) AS wanted (key)
+CROSS JOIN LATERAL (
+    SELECT * FROM test_gateway_charges WHERE account_id = $1 AND key = wanted.key OFFSET 0
+) AS o;
 
 -- name: find_refunds
 -- The same for refunds.
-SELECT asked, {columns} FROM test_gateway_refunds WHERE account_id = $1 AND key = ANY ($2);
+SELECT o.asked, {columns:o}
+FROM unnest($2::text[]) AS wanted (key)
+CROSS JOIN LATERAL (
+    SELECT * FROM test_gateway_refunds WHERE account_id = $1 AND key = wanted.key OFFSET 0
+) AS o;

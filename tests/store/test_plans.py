@@ -1,0 +1,206 @@
+"""The queries of the hot path find their rows by the indexes made for them, and by all of their columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from billing_server.store import book, event, owners
+from billing_server.store.account import ACCOUNTS, API_KEYS
+from billing_server.store.catalog import PRICES, PRODUCTS
+from billing_server.store.customer import CUSTOMERS, PAYMENT_METHODS
+from billing_server.store.database import _SETTINGS
+from billing_server.store.idempotency import IDEMPOTENCY, IdempotencyRow
+from billing_server.store.invoice import CREDIT_NOTES, INVOICE_ITEMS, INVOICES
+from billing_server.store.migrate import migrate
+from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS
+from billing_server.store.statistics import Statistics
+from billing_server.store.store import Store
+from billing_server.store.subscription import SUBSCRIPTIONS
+from billing_server.store.test_clock import TEST_CLOCKS
+from tests.conftest import temporary_database
+from tests.store import samples
+from tests.store.samples import NOW, OPEN, PAID, SETTLED
+
+# A query; the indexes that it may use, each with the columns that it must be searched by.
+PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
+    (book.BOOK_ROWS, "lock", {"books_pkey": {"customer"}}),
+    (book.BOOK_ROWS, "claim_due", {"books_due": {"wake_at"}}),
+    (book.BOOK_ROWS, "claim_due_on_clock", {"books_due_by_clock": {"test_clock", "wake_at"}}),
+    (book.BOOK_ROWS, "claim_checks", {"books_to_check": {"check_at"}}),
+    (book.BOOK_ROWS, "update", {"books_pkey": {"customer"}}),
+    (
+        book.BOOK_ROWS,
+        "next_wake",
+        {"subscriptions_by_customer": {"customer"}, "invoices_unsettled": {"customer"}},
+    ),
+    (CUSTOMERS, "get", {"customers_pkey": {"id"}}),
+    (CUSTOMERS, "update", {"customers_pkey": {"id"}}),
+    (PAYMENT_METHODS, "load_attached", {"payment_methods_attached": {"customer"}}),
+    (SUBSCRIPTIONS, "get", {"subscriptions_pkey": {"id"}}),
+    (SUBSCRIPTIONS, "update", {"subscriptions_pkey": {"id"}}),
+    (SUBSCRIPTIONS, "load_due", {"subscriptions_by_customer": {"customer"}}),
+    (SUBSCRIPTIONS, "load_live", {"subscriptions_by_customer": {"customer"}}),
+    (SUBSCRIPTIONS, "count_live", {"subscriptions_by_customer": {"customer"}}),
+    (INVOICES, "get", {"invoices_pkey": {"id"}}),
+    (INVOICES, "update", {"invoices_pkey": {"id"}}),
+    (INVOICES, "load_due", {"invoices_unsettled": {"customer"}}),
+    (INVOICES, "load_unsettled", {"invoices_unsettled": {"customer", "subscription"}}),
+    (INVOICES, "load_history", {"invoices_by_customer": {"customer"}}),
+    (INVOICE_ITEMS, "load_pending", {"invoice_items_pending": {"customer"}}),
+    (INVOICE_ITEMS, "load_of_invoices", {"invoice_items_by_invoice": {"invoice"}}),
+    (CREDIT_NOTES, "load_of_invoices", {"credit_notes_by_invoice": {"invoice"}}),
+    (PAYMENT_ATTEMPTS, "load_unresolved", {"payment_attempts_unresolved": {"customer"}}),
+    (PAYMENT_ATTEMPTS, "load_of_invoices", {"payment_attempts_account_id_invoice_number_key": {"invoice"}}),
+    (PAYMENT_ATTEMPTS, "update", {"payment_attempts_pkey": {"id"}}),
+    (REFUNDS, "load_unresolved", {"refunds_unresolved": {"customer"}}),
+    (REFUNDS, "load_of_invoices", {"refunds_by_invoice": {"invoice"}}),
+    (TEST_CLOCKS, "get", {"test_clocks_pkey": {"id"}}),
+    (book.BOOK_ROWS, "park", {"books_pkey": {"customer"}}),
+    (INVOICES, "delete", {"invoices_pkey": {"id"}}),
+    (IDEMPOTENCY, "find", {"idempotency_keys_pkey": {"key"}}),
+    (PRODUCTS, "load_changed", {"products_pkey": {"account_id"}}),
+    (PRICES, "load_changed", {"prices_pkey": {"account_id"}}),
+    (API_KEYS, "find", {"api_keys_secret_hash_key": {"secret_hash"}}),
+    (ACCOUNTS, "opening", {"accounts_pkey": {"account_id"}}),
+    (
+        owners,
+        "of_types",
+        {
+            "subscriptions_pkey": {"id"},
+            "invoices_pkey": {"id"},
+            "invoice_items_pkey": {"id"},
+            "payment_methods_pkey": {"id"},
+            "credit_notes_pkey": {"id"},
+            "books_pkey": {"customer"},
+        },
+    ),
+    (event, "append", {"event_heads_pkey": {"account_id"}}),
+    (event, "oldest", {"events_pkey": {"account_id"}}),
+    (event, "get", {"events_pkey": {"position"}}),
+]
+
+# A list; its order or filter, and the index that brings it without sorting all of an account.
+LISTS: list[tuple[Any, str, str, str]] = [
+    (CUSTOMERS, "list", "", "customers_newest"),
+    (CUSTOMERS, "list", " AND email = $3::text", "customers_by_email"),
+    (SUBSCRIPTIONS, "list", "", "subscriptions_newest"),
+    (INVOICES, "list", "", "invoices_newest"),
+    (INVOICES, "list", " AND (created, id) < ($3::bigint, $4::text)", "invoices_newest"),
+    (INVOICES, "list", " AND customer = $3::text", "invoices_by_customer"),
+    (event, "read", "", "events_pkey"),
+    (event, "read_of_subjects", " AND type = ANY ($5::text[])", "events_by_subject"),
+    (event, "list_of_subjects", "", "events_by_subject"),
+]
+
+
+SIZES = (300, 300, *[1] * 60)
+"""Customers of each account: plans are made for the average, and must do for the largest."""
+
+
+@pytest.fixture(scope="module")
+async def planner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as the server has it, on a database of its own with accounts of all sizes."""
+    async with temporary_database(database_url) as url:
+        await migrate(url)
+        store = await Store.open(url)
+        accounts = [await _filled_account(store, customers) for customers in SIZES]
+        await store.close()
+        owner = await asyncpg.connect(url)
+        await owner.execute("ANALYZE")
+        await owner.close()
+        connection = await asyncpg.connect(url, server_settings=_SETTINGS)
+        await connection.execute(f"SET app.account = '{accounts[0]}'")
+        yield connection
+        await connection.close()
+
+
+async def _filled_account(store: Store, customers: int) -> str:
+    """An account with something of everything for each customer."""
+    account = samples.account()
+    await store.create_account(account)
+    books = []
+    for _ in range(customers):
+        owner = samples.customer(email=samples.new_id("mail"))
+        sub = samples.subscription(owner)
+        paid = samples.invoice(owner, sub, **PAID)
+        attempt = samples.attempt(paid, **SETTLED)
+        parts = (samples.payment_method(owner), sub, samples.invoice(owner, sub, **OPEN), paid, attempt)
+        items = (samples.invoice_item(owner), samples.invoice_item(owner, invoice=paid.id))
+        more = (samples.credit_note(paid), samples.refund(attempt, status="succeeded", settled_at=NOW))
+        books.append(samples.book(owner, *parts, *items, *more))
+    keys = [
+        IdempotencyRow(key=samples.new_id("k"), method="M", request_hash=b"", state="in_progress", created=NOW)
+        for _ in books
+    ]
+    async with store.transaction(account.id) as unit:
+        await unit.open()
+        events = [samples.event(book.customer) for book in books for _ in range(20)]
+        await unit.save([(None, book) for book in books], events, keys)
+    return account.id
+
+
+async def plan_of(planner: asyncpg.Connection, query: str) -> Any:
+    """The plan that PostgreSQL makes of a query once and for all."""
+    types = ", ".join(
+        f"{kind.name.removesuffix('[]')}[]" if kind.kind == "array" else kind.name
+        for kind in (await planner.prepare(query)).get_parameters()
+    )
+    await planner.execute(f"PREPARE looked_at ({types}) AS {query}")
+    nothing = ", ".join("NULL" for _ in types.split(","))
+    plan = await planner.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE looked_at ({nothing})")
+    await planner.execute("DEALLOCATE looked_at")
+    return json.loads(plan)[0]["Plan"]
+
+
+def nodes(plan: Any) -> Iterator[Any]:
+    """All nodes of a plan."""
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from nodes(inner)
+
+
+@pytest.mark.parametrize(("source", "name", "indexes"), PLANS, ids=lambda value: str(value)[:20])
+async def test_hot_queries_search_by_their_indexes(
+    planner: asyncpg.Connection, source: Any, name: str, indexes: dict[str, set[str]]
+) -> None:
+    queries = source.queries if hasattr(source, "queries") else source.QUERIES
+    plan = await plan_of(planner, queries[name])
+
+    used = {node["Index Name"]: node.get("Index Cond", "") for node in nodes(plan) if "Index Name" in node}
+    assert used.keys() == indexes.keys()
+    for index, columns in indexes.items():
+        assert all(column in used[index] for column in columns), used
+    assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan"]
+
+
+@pytest.mark.parametrize(("source", "name", "condition", "index"), LISTS)
+async def test_lists_come_from_an_index(
+    planner: asyncpg.Connection, source: Any, name: str, condition: str, index: str
+) -> None:
+    queries = source.queries if hasattr(source, "queries") else source.QUERIES
+    plan = await plan_of(planner, queries[name].replace("{filters}", condition))
+
+    assert {node["Index Name"] for node in nodes(plan) if "Index Name" in node} == {index}
+
+
+async def test_a_young_table_gets_statistics_after_its_first_rows(
+    database_url: str, administrator: asyncpg.Connection
+) -> None:
+    await administrator.execute("CREATE TABLE young AS SELECT generate_series(1, 600) AS number")
+    statistics = Statistics(database_url)
+
+    statistics.note({"young": 499})
+    assert statistics._task is None
+    statistics.note({"young": 1})
+    assert statistics._task is not None
+    await statistics._task
+
+    rows = await administrator.fetchval("SELECT reltuples FROM pg_class WHERE relname = 'young'")
+    await administrator.execute("DROP TABLE young")
+    await statistics.close()
+    assert rows == 600
