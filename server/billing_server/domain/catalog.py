@@ -77,9 +77,13 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalog:
-    """The products, prices and meters of one account, as of one version of its pages."""
+    """The products, prices and meters of one account, as of one version of its pages.
 
-    __slots__ = ("_by_event_name", "meters", "prices", "products")
+    `meters_by_event_name` has the meter that counts the events of a name: the active one, else the newest of those
+    that are not.
+    """
+
+    __slots__ = ("meters", "meters_by_event_name", "prices", "products")
 
     def __init__(
         self,
@@ -90,7 +94,7 @@ class Catalog:
         self.products = products
         self.prices = prices
         self.meters: Mapping[str, Meter] = meters or {}
-        self._by_event_name = _by_event_name(self.meters)
+        self.meters_by_event_name: Mapping[str, Meter] = _by_event_name(self.meters)
 
     def price(self, price_id: str, field: str = "price") -> Price:
         """The price with this id; `ResourceMissing` naming `field` when the account has none."""
@@ -112,10 +116,6 @@ class Catalog:
         if found is None:
             raise ResourceMissing("meter", meter_id, field=field)
         return found
-
-    def meter_of_events(self, event_name: str) -> Meter | None:
-        """The meter that counts events of this name: the active one, else the newest inactive one, if any."""
-        return self._by_event_name.get(event_name)
 
     def meter_of_price(self, price: Price) -> Meter | None:
         """The meter whose usage the price bills; None for licensed prices."""

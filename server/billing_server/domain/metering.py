@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -12,7 +12,7 @@ from billing_server.domain.calendar import DAY
 from billing_server.domain.catalog import Catalog
 from billing_server.domain.errors import DomainError, LimitReached, ResourceMissing, WrongState, invalid
 from billing_server.domain.meter import Meter, MeterEvent
-from billing_server.domain.tally import HOUR, MINUTE, WINDOW_SECONDS, Tally, merged
+from billing_server.domain.tally import HOUR, MINUTE, WINDOW_SECONDS, Tally
 from billing_server.domain.test_clock import TestClock
 
 PAST_SECONDS_MAX: Final = 35 * DAY
@@ -31,7 +31,15 @@ class Reporter(msgspec.Struct, frozen=True):
     test_clock: TestClock | None = None
 
 
-class Entry(NamedTuple):
+_PLAIN: Final = Reporter()
+
+
+def reporter(*, deleted: bool, test_clock: TestClock | None) -> Reporter:
+    """The reporter; nearly all are the same one, which is quick to see."""
+    return Reporter(deleted, test_clock) if deleted or test_clock is not None else _PLAIN
+
+
+class Entry(msgspec.Struct, frozen=True):
     """An event that may be taken: which of the reported ones it is, and what counts of it."""
 
     number: int
@@ -45,27 +53,27 @@ class Entry(NamedTuple):
 def judge(
     events: Sequence[MeterEvent], catalog: Catalog, reporters: Mapping[str, Reporter], now: int
 ) -> tuple[list[Entry], list[tuple[int, DomainError]]]:
-    """The events that may be taken, and the refusals of the others, by index.
+    """The events that may be taken, and the refusals of the others, by number.
 
     `reporters` holds the customers that exist; `now` is real time in UTC seconds.
     """
     entries: list[Entry] = []
     refusals: list[tuple[int, DomainError]] = []
-    for index, event in enumerate(events):
+    for number, event in enumerate(events):
         try:
-            entries.append(_entry(index, event, catalog, reporters, now))
+            entries.append(_entry(number, event, catalog, reporters, now))
         except DomainError as refusal:
-            refusals.append((index, refusal))
+            refusals.append((number, refusal))
     return entries, refusals
 
 
-def _entry(index: int, event: MeterEvent, catalog: Catalog, reporters: Mapping[str, Reporter], now: int) -> Entry:
-    meter = catalog.meter_of_events(event.event_name)
+def _entry(number: int, event: MeterEvent, catalog: Catalog, reporters: Mapping[str, Reporter], now: int) -> Entry:
+    meter = catalog.meters_by_event_name.get(event.event_name)
     if meter is None or meter.status != "active":
         raise _no_meter(event, meter)
     reporter = reporters.get(event.customer)
-    if reporter is None or reporter.deleted or reporter.test_clock is not None:
-        now = _time_of(event, reporter)
+    if reporter is not _PLAIN:
+        now = _time_of(event, reporter, now)
     timestamp = now if event.timestamp is None else event.timestamp
     if not now - PAST_SECONDS_MAX <= timestamp <= now + AHEAD_SECONDS_MAX:
         raise invalid(
@@ -75,7 +83,10 @@ def _entry(index: int, event: MeterEvent, catalog: Catalog, reporters: Mapping[s
         )
     if len(event.identifier) > IDENTIFIER_LENGTH_MAX:
         raise invalid("identifier", "parameter_invalid", f"has at most {IDENTIFIER_LENGTH_MAX} characters; shorten it")
-    return Entry(index, event.customer, meter, _value(event, meter), event.identifier, timestamp)
+    value = event.value
+    if value is None or meter.formula == "count" or not -VALUE_MAX <= value <= VALUE_MAX:
+        value = _value(event, meter)
+    return Entry(number, event.customer, meter, value, event.identifier, timestamp)
 
 
 def _no_meter(event: MeterEvent, meter: Meter | None) -> DomainError:
@@ -91,13 +102,13 @@ def _no_meter(event: MeterEvent, meter: Meter | None) -> DomainError:
     )
 
 
-def _time_of(event: MeterEvent, reporter: Reporter | None) -> int:
-    """The time of a customer on a test clock; a refusal when there is no such customer, or not now."""
+def _time_of(event: MeterEvent, reporter: Reporter | None, now: int) -> int:
+    """The customer's present time; a refusal when there is no such customer, or when events are not taken now."""
     if not event.customer:
         raise invalid("customer", "parameter_missing", "is required")
     if reporter is None:
         raise ResourceMissing("customer", event.customer, field="customer")
-    if reporter.deleted or reporter.test_clock is None:
+    if reporter.deleted:
         raise WrongState(
             "customer_deleted",
             f"the customer '{event.customer}' is deleted",
@@ -105,6 +116,8 @@ def _time_of(event: MeterEvent, reporter: Reporter | None) -> int:
             field="customer",
         )
     clock = reporter.test_clock
+    if clock is None:
+        return now
     if clock.status != "ready":
         raise LimitReached(
             "test_clock_advancing",
@@ -129,16 +142,16 @@ def _value(event: MeterEvent, meter: Meter) -> int:
 # --- taking
 
 
-def digest(meter: Meter, identifier: str) -> bytes:
-    """What stands for a meter's identifier: equal for equal ones, and never equal for others in practice."""
-    return hashlib.blake2b(f"{meter.id}\0{identifier}".encode(), digest_size=DIGEST_BYTES).digest()
+def digester(meter: Meter) -> Callable[[str], bytes]:
+    """What stands for the identifiers of a meter: equal for equal ones, and never equal for others in practice."""
+    beginning = hashlib.blake2b(f"{meter.id}\0".encode(), digest_size=DIGEST_BYTES)
 
+    def digest(identifier: str) -> bytes:
+        of_both = beginning.copy()
+        of_both.update(identifier.encode())
+        return of_both.digest()
 
-class Received(NamedTuple):
-    """An entry with the moment, in microseconds of real time, at which it was received."""
-
-    entry: Entry
-    received: int
+    return digest
 
 
 class Bucket(NamedTuple):
@@ -150,19 +163,25 @@ class Bucket(NamedTuple):
     start: int
 
 
-def tallies(taken: Iterable[Received]) -> tuple[list[tuple[Bucket, Tally]], list[tuple[Bucket, Tally]]]:
-    """What events add to tallies, and the tallies of windows that they replace; each in the order of buckets."""
-    minutes: dict[Bucket, list[int]] = {}
-    windows: dict[Bucket, Tally] = {}
+Tallies = list[tuple[Bucket, Tally]]
+
+
+def tallies(taken: Iterable[tuple[Entry, int]]) -> tuple[Tallies, Tallies]:
+    """What events add to tallies, and the tallies of windows that they replace; each in the order of buckets.
+
+    Each entry comes with the moment, in microseconds of real time, at which it was received; moments ascend.
+    """
+    minutes: dict[tuple[str, str, int, int], list[int]] = {}
+    windows: dict[tuple[str, str, int, int], list[int]] = {}
     for entry, received in taken:
-        _, customer, meter, value, _, timestamp = entry
+        meter, value, timestamp = entry.meter, entry.value, entry.timestamp
         if meter.event_time_window is not None:
             width = WINDOW_SECONDS[meter.event_time_window]
             # What comes later in the batch was received later, and takes the window.
-            bucket = Bucket(customer, meter.id, width, timestamp - timestamp % width)
-            windows[bucket] = Tally(value, 1, value, timestamp, received)
+            bucket = (entry.customer, meter.id, width, timestamp - timestamp % width)
+            windows[bucket] = [value, 1, value, timestamp, received]
             continue
-        bucket = Bucket(customer, meter.id, MINUTE, timestamp - timestamp % MINUTE)
+        bucket = (entry.customer, meter.id, MINUTE, timestamp - timestamp % MINUTE)
         known = minutes.get(bucket)
         if known is None:
             minutes[bucket] = [value, 1, value, timestamp, received]
@@ -171,9 +190,24 @@ def tallies(taken: Iterable[Received]) -> tuple[list[tuple[Bucket, Tally]], list
         known[1] += 1
         if timestamp >= known[3]:
             known[2:] = value, timestamp, received
-    added = {bucket: Tally(*parts) for bucket, parts in minutes.items()}
-    hours: dict[Bucket, Tally] = {}
-    for (customer, meter_id, _, start), tally in added.items():
-        bucket = Bucket(customer, meter_id, HOUR, start - start % HOUR)
-        hours[bucket] = merged(hours[bucket], tally) if bucket in hours else tally
-    return sorted((added | hours).items()), sorted(windows.items())
+    return _ordered(minutes | _hours(minutes)), _ordered(windows)
+
+
+def _hours(minutes: Mapping[tuple[str, str, int, int], list[int]]) -> dict[tuple[str, str, int, int], list[int]]:
+    """The tallies by hour that tallies by minute add up to."""
+    hours: dict[tuple[str, str, int, int], list[int]] = {}
+    for (customer, meter, _, start), parts in minutes.items():
+        bucket = (customer, meter, HOUR, start - start % HOUR)
+        known = hours.get(bucket)
+        if known is None:
+            hours[bucket] = parts.copy()
+            continue
+        known[0] += parts[0]
+        known[1] += parts[1]
+        if parts[3:] > known[3:]:
+            known[2:] = parts[2:]
+    return hours
+
+
+def _ordered(found: Mapping[tuple[str, str, int, int], list[int]]) -> Tallies:
+    return [(Bucket(*bucket), Tally(*found[bucket])) for bucket in sorted(found)]

@@ -312,7 +312,7 @@ def _create_meter(desk: _Desk, command: CreateMeter) -> PagesDecision:
 
 def _check_event_name(desk: _Desk, event_name: str, field: str) -> None:
     """An event is counted by one meter, so no two active ones share a name."""
-    holder = desk.catalog.meter_of_events(event_name)
+    holder = desk.catalog.meters_by_event_name.get(event_name)
     if holder is not None and holder.status == "active":
         raise AlreadyExists(
             "resource_already_exists",

@@ -17,7 +17,7 @@ import msgspec
 
 from billing_server.domain.errors import Conflict, DomainError, LimitReached
 from billing_server.domain.meter import MeterEvent
-from billing_server.domain.metering import DIGEST_BYTES, Entry, Received, digest, judge, tallies
+from billing_server.domain.metering import DIGEST_BYTES, Entry, digester, judge, tallies
 from billing_server.engine.door import InternalError
 from billing_server.engine.once import complete, earlier_answer, keys_of
 from billing_server.engine.pages import PagesCache
@@ -27,11 +27,15 @@ from billing_server.store.errors import StoreUnavailable
 from billing_server.store.idempotency import IdempotencyRow
 from billing_server.store.store import Store
 from billing_server.store.unit import Opening, Unit
+from billing_server.store.usage import EventRow
 
 LOGGER = logging.getLogger(__name__)
 
 EVENTS_MAX: Final = 5_000
-"""Events in one report, and about as many in one transaction."""
+"""Events in one report, which is never divided."""
+
+BATCH_MAX: Final = 2_000
+"""Events in one transaction, unless one report has more: few enough that other callers do not notice."""
 
 WAITING_MAX: Final = 200_000
 """Events that may wait in this process; who reports more is asked to come back."""
@@ -211,31 +215,36 @@ class Metering:
             return set()
         first = max(await unit.microseconds(), self._last_received + 1)
         self._last_received = first + len(entries) - 1
-        salt = secrets.token_bytes(_RANDOM_BYTES)
-        numbered = [Received(entry, first + offset) for offset, entry in enumerate(entries)]
-        inserted = await unit.insert_meter_events(
-            [
-                (
-                    entry.customer,
-                    entry.meter.id,
-                    digest(entry.meter, entry.identifier) if entry.identifier else received.to_bytes(8, "big") + salt,
-                    entry.timestamp,
-                    entry.value,
-                    received,
-                )
-                for entry, received in numbered
-            ]
-        )
-        taken = numbered if len(inserted) == len(numbered) else [item for item in numbered if item.received in inserted]
+        inserted = await unit.insert_meter_events(_rows(entries, first))
+        taken = list(zip(entries, range(first, first + len(entries)), strict=True))
+        if len(inserted) < len(entries):
+            taken = [(entry, received) for entry, received in taken if received in inserted]
         await unit.save_tallies(*tallies(taken))
-        return {id(item.entry) for item in taken}
+        return {id(entry) for entry, _ in taken}
+
+
+def _rows(entries: Sequence[Entry], first: int) -> list[EventRow]:
+    """The entries as they are stored, received one after the other from a moment on."""
+    digests = {entry.meter.id: digester(entry.meter) for entry in {entry.meter.id: entry for entry in entries}.values()}
+    salt = secrets.token_bytes(_RANDOM_BYTES)
+    return [
+        (
+            entry.customer,
+            entry.meter.id,
+            digests[entry.meter.id](entry.identifier) if entry.identifier else received.to_bytes(8, "big") + salt,
+            entry.timestamp,
+            entry.value,
+            received,
+        )
+        for received, entry in enumerate(entries, first)
+    ]
 
 
 def _next_batch(queue: deque[_Parcel]) -> list[_Parcel]:
     """The reports that go together: as many as a transaction takes, and one at least."""
     batch = [queue.popleft()]
     size = len(batch[0].events)
-    while queue and size + len(queue[0].events) <= EVENTS_MAX:
+    while queue and size + len(queue[0].events) <= BATCH_MAX:
         parcel = queue.popleft()
         size += len(parcel.events)
         batch.append(parcel)

@@ -15,7 +15,7 @@ from billing_server.domain.book import Book, Reach, Target
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.meter import Meter
-from billing_server.domain.metering import Bucket, Reporter
+from billing_server.domain.metering import Reporter, Tallies
 from billing_server.domain.tally import Tally
 from billing_server.domain.test_clock import TestClock
 from billing_server.store import event as event_log
@@ -219,9 +219,7 @@ class Unit:
         self._transaction.inserted["meter_events"] += len(inserted)
         return inserted
 
-    async def save_tallies(
-        self, added: Sequence[tuple[Bucket, Tally]], replaced: Sequence[tuple[Bucket, Tally]]
-    ) -> None:
+    async def save_tallies(self, added: Tallies, replaced: Tallies) -> None:
         """Add to tallies by minute and hour, and replace those of windows; both in the order of their buckets."""
         await usage.save_tallies(self._connection, self.account_id, added, replaced)
         self._transaction.inserted["meter_tallies"] += len(added) + len(replaced)

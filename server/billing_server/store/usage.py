@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from billing_server.domain.meter import Meter
-from billing_server.domain.metering import Bucket, Reporter
+from billing_server.domain.metering import Reporter, Tallies, reporter
 from billing_server.domain.tally import EACH, NOTHING, WINDOW_SECONDS, Tally, merged, pieces
 from billing_server.domain.validation.text import ID_LENGTH_MAX, is_storable
 from billing_server.store.database import Connection
@@ -40,7 +40,7 @@ async def reporters(connection: Connection, account_id: str, customers: Iterable
     locked = await connection.fetch(QUERIES["clocks"], account_id, ids) if ids else []
     clocks = {clock.id: clock for clock in TEST_CLOCKS.decode(locked)}
     return {
-        customer: Reporter(deleted, clocks.get(clock_id))
+        customer: reporter(deleted=deleted, test_clock=clocks.get(clock_id))
         for customer, deleted, clock_id in found
         if clock_id is None or clock_id in clocks
     }
@@ -64,8 +64,8 @@ def _digest_of(row: EventRow) -> bytes:
 async def save_tallies(
     connection: Connection,
     account_id: str,
-    added: Sequence[tuple[Bucket, Tally]],
-    replaced: Sequence[tuple[Bucket, Tally]],
+    added: Tallies,
+    replaced: Tallies,
 ) -> None:
     """Add to tallies by minute and hour, and replace those of windows; both in the order of their buckets."""
     for query, tallies in (("add_tallies", added), ("replace_tallies", replaced)):
