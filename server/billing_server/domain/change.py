@@ -11,6 +11,7 @@ from msgspec import UNSET
 from billing_server.domain import adjustments, calendar, cycle, pending_update, standing, usage
 from billing_server.domain.adjustments import Adjustment
 from billing_server.domain.attributes import plain_changes, refuse_unchangeable
+from billing_server.domain.catalog import Price
 from billing_server.domain.collection import collect
 from billing_server.domain.commands import UpdateSubscription
 from billing_server.domain.errors import invalid
@@ -54,7 +55,7 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
         subscription = pending_update.drop(turn, subscription)
     plain = plain_changes(turn, subscription, command)
     if subscription.status == "incomplete" or subscription.terminal:
-        return turn.alter(subscription, **plain) if plain else subscription
+        return turn.revise(subscription, plain)
     change = _plan(turn, subscription, command, plain)
     if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
         return _wait_for_payment(turn, subscription, change, trial_over=command.trial_end_now)
@@ -67,6 +68,7 @@ def _changes_billing(command: UpdateSubscription) -> bool:
         or command.billing_cycle_anchor_now
         or command.trial_end is not UNSET
         or command.trial_end_now
+        or command.trial_from_plan
     )
 
 
@@ -92,8 +94,9 @@ def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: 
     at = adjustments.proration_moment(turn, before, command.proration_date)
     if before.status == "paused":
         return _without_invoice(turn, after, command, [])
-    if command.trial_end is not UNSET:
-        return _plan_trial(turn, before, after, command, at)
+    trial_end = _wished_trial_end(turn, price, command)
+    if trial_end is not None:
+        return _plan_trial(turn, before, after, command, at, trial_end)
     if _resets_cycle(turn, before, after, command):
         return _plan_reset(turn, before, after, command, at)
     return _plan_within_period(turn, before, after, command, at)
@@ -142,9 +145,18 @@ def _usage_so_far(turn: Turn, before: Subscription) -> list[InvoiceLine]:
     return metered_lines(turn, before, before.current_period_start, turn.now)
 
 
-def _plan_trial(turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int) -> Change:
+def _wished_trial_end(turn: Turn, price: Price, command: UpdateSubscription) -> int | None:
+    """When the trial ends that the change asks for: at a moment, or after the days that the price says."""
+    if command.trial_end is not UNSET:
+        return command.trial_end
+    days = recurring(price).trial_period_days if command.trial_from_plan else None
+    return None if days is None else turn.now + days * calendar.DAY
+
+
+def _plan_trial(
+    turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int, end: int
+) -> Change:
     """A trial moves the anchor to its end (semantics 4, Trial updates)."""
-    end = int(command.trial_end)  # type: ignore[arg-type]  # the caller has checked that it is set
     check_trial_end(turn, end)
     fresh = before.status != "trialing"
     given_back: list[Adjustment] = []
