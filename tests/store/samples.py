@@ -14,6 +14,7 @@ from billing_server.domain.book import Book, Reach
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, InvoiceLine
+from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.subscription import Subscription, SubscriptionItem
 from billing_server.domain.test_clock import TestClock
@@ -45,6 +46,13 @@ def product(**changes: Any) -> Product:
 def price(of: Product, **changes: Any) -> Price:
     """A one-off price."""
     return Price(**{"id": new_id("price"), "created": NOW, "product": of.id, "currency": "usd", **changes})
+
+
+def meter(**changes: Any) -> Meter:
+    """A meter that sums up."""
+    identity = new_id("mtr")
+    values = {"id": identity, "created": NOW, "display_name": "Calls", "event_name": identity, "formula": "sum"}
+    return Meter(**{**values, **changes})
 
 
 def test_clock(**changes: Any) -> TestClock:

@@ -9,6 +9,8 @@ import asyncpg
 import pytest
 
 from billing_server.domain.account import ApiKey
+from billing_server.domain.metering import Bucket
+from billing_server.domain.tally import Tally
 from billing_server.store.database import Connection, Database, account_setting
 from billing_server.store.errors import StoreCorrupted
 from billing_server.store.idempotency import IdempotencyRow
@@ -46,7 +48,9 @@ async def full_account(store: Store, account_id: str) -> str:
         await unit.open()
         await unit.insert_test_clock(clock)
         await unit.insert_api_key(key, key.id.encode())
-        await unit.save_pages(products=[product], prices=[samples.price(product)])
+        await unit.save_pages(products=[product], prices=[samples.price(product)], meters=[samples.meter()])
+        await unit.insert_meter_events([(owner.id, "mtr_1", bytes(16), NOW, 1, NOW)])
+        await unit.save_tallies([(Bucket(owner.id, "mtr_1", 60, NOW - NOW % 60), Tally(1, 1, 1, NOW, NOW))], ())
         await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row])
     did = GatewayRow(key="pa_1", fingerprint=b"print", outcome=b"{}", effects=1, created=NOW)
     await store.remember_charges(account_id, [did])
@@ -152,6 +156,7 @@ async def test_a_key_is_seen_by_its_hash_alone(store: Store, database: Database,
         "ALTER TABLE events DISABLE ROW LEVEL SECURITY",
         "DROP POLICY own_account ON events",
         "UPDATE events SET type = 'x'",
+        "UPDATE meter_events SET value = 0",
         "DELETE FROM accounts",
         "TRUNCATE events",
         "SELECT * FROM schema_migrations",

@@ -15,6 +15,7 @@ from billing_server.store.catalog import PriceFilter, ProductFilter
 from billing_server.store.customer import BalanceTransactionFilter, CustomerFilter, PaymentMethodFilter
 from billing_server.store.invoice import CreditNoteFilter, InvoiceFilter, InvoiceItemFilter
 from billing_server.store.listing import Filter
+from billing_server.store.meter import MeterFilter
 from billing_server.store.payment import PaymentAttemptFilter, RefundFilter
 from billing_server.store.store import Store
 from billing_server.store.subscription import SubscriptionFilter
@@ -57,6 +58,8 @@ class Scene:
         self.idle = samples.product(active=False)
         self.price = samples.price(self.product, lookup_key="gold")
         self.inactive = samples.price(self.idle, active=False)
+        self.meter = samples.meter(event_name="calls")
+        self.silent = samples.meter(status="inactive", deactivated_at=NOW, created=NOW + 5)
         self.ann = samples.customer(email="ann@example.com")
         self.bob = samples.customer(test_clock=self.clock.id, created=NOW + 5)
         self.gone = samples.customer(deleted=True)
@@ -99,7 +102,11 @@ class Scene:
         async with store.transaction(account_id) as unit:
             await unit.open()
             await unit.insert_test_clock(self.clock)
-            await unit.save_pages(products=[self.product, self.idle], prices=[self.price, self.inactive])
+            await unit.save_pages(
+                products=[self.product, self.idle],
+                prices=[self.price, self.inactive],
+                meters=[self.meter, self.silent],
+            )
             await unit.save([(None, book) for book in books.values()])
 
 
@@ -153,6 +160,9 @@ FILTERS: list[tuple[type[Filter[Any]], dict[str, Any], set[str]]] = [
     (PriceFilter, {"product": "product"}, {"price"}),
     (PriceFilter, {"active": False}, {"inactive"}),
     (PriceFilter, {"lookup_keys": ("gold", "none")}, {"price"}),
+    (MeterFilter, {}, {"meter", "silent"}),
+    (MeterFilter, {"status": "active"}, {"meter"}),
+    (MeterFilter, {"event_name": "calls"}, {"meter"}),
     (TestClockFilter, {}, {"clock"}),
 ]
 

@@ -1,7 +1,8 @@
 """The passing of time: wake what is due, in order of due time, each at its own due time.
 
 An outage of two days therefore bills exactly what would have been billed. Time in a book stops where a charge
-has to be made, because what comes after may depend on its outcome; it goes on once that is settled.
+has to be made, because what comes after may depend on its outcome; it goes on once that is settled. It also stops
+before usage has to be billed that the book was not loaded with, as that of a second period in one go.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import heapq
 
 from billing_server.domain import invoice as invoice_module
-from billing_server.domain import invoice_commands, renewal
+from billing_server.domain import invoice_commands, renewal, usage
 from billing_server.domain import subscription as subscription_module
 from billing_server.domain.book import Book, Decision
 from billing_server.domain.event import Cause
+from billing_server.domain.invoice import Invoice
 from billing_server.domain.turn import NewId, Pages, Turn
 
 TIMER = Cause(kind="timer")
@@ -30,8 +32,12 @@ class StuckBook(Exception):
 def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewId) -> Decision:
     """Let time pass in the loaded part of a book up to and including `until`.
 
-    Returns early, at the moment of the first charge, when one has to be made. Of what is due at one moment,
-    invoices go before subscriptions, and older objects before younger.
+    Returns early, at the moment of the first charge, when one has to be made, or before usage that is not loaded;
+    what is left stays due. Of what is due at one moment, invoices go before subscriptions, and older objects before
+    younger.
+
+    Raises:
+        StuckBook: an object does not move on.
     """
     turn = Turn(book, now=until, wall_now=wall_now, pages=pages, new_id=new_id, cause=TIMER)
     queue = [
@@ -54,15 +60,20 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
             break
         if moment != _wake_at(turn, kind, identity):
             continue
+        item = turn.invoices[identity] if kind == _INVOICE else turn.subscriptions[identity]
+        if not usage.is_loaded(turn, item):
+            if not wakes:
+                raise StuckBook(f"{identity} is due at {moment}, but its usage is not loaded")
+            break
         turn.now = moment
         wakes += 1
         if wakes > WAKES_MAX:
             raise StuckBook(f"{identity} is still due at {moment}")
         turn.woken.clear()
-        if kind == _INVOICE:
-            invoice_commands.wake(turn, turn.invoices[identity])
+        if isinstance(item, Invoice):
+            invoice_commands.wake(turn, item)
         else:
-            renewal.wake(turn, turn.subscriptions[identity])
+            renewal.wake(turn, item)
         turn.end_step()
         for changed in turn.woken:
             changed_kind = _INVOICE if changed in turn.invoices else _SUBSCRIPTION

@@ -8,7 +8,7 @@ saved is what is no longer the same object.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -38,6 +38,14 @@ class Target(msgspec.Struct, frozen=True):
     id: str
 
 
+class UsageSpan(NamedTuple):
+    """A span [start, end) of time, and the meter whose usage by the book's customer is meant."""
+
+    meter: str
+    start: int
+    end: int
+
+
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
     """Which part of a book a command needs.
 
@@ -46,6 +54,7 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
     subscription brings its draft and open invoices. `due_until` brings whatever wakes at or before it.
     `items_of_invoices` brings the invoice items that stand on the named invoices; a named invoice item or credit
     note brings its invoice. `history` adds the newest paid or uncollectible invoice of each loaded subscription.
+    `usage` brings what the loaded metered items and drafts bill (see `usage.spans`); so does `due_until`.
     """
 
     subscriptions: tuple[str, ...] = ()
@@ -58,13 +67,15 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
     history: bool = False
     all_live: bool = False
     count_subscriptions: bool = False
+    usage: bool = False
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
     """The loaded part of a customer's book. Mappings go by id and are never changed in place.
 
     `rest_wake_at` is at most the earliest wake-up of what is not loaded (exactly it after a load by
-    `due_until`). `live_subscriptions` is counted only when asked for.
+    `due_until`). `live_subscriptions` is counted only when asked for. `usage` is what meters say of some spans;
+    with `usage_complete` a span that is not there is without usage, instead of not loaded (in forecasts).
     """
 
     customer: Customer
@@ -79,6 +90,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     balance_transactions: Mapping[str, BalanceTransaction] = {}
     rest_wake_at: int | None = None
     live_subscriptions: int = 0
+    usage: Mapping[UsageSpan, int] = {}
+    usage_complete: bool = False
 
     @property
     def wake_at(self) -> int | None:

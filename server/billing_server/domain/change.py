@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from billing_server.domain import adjustments, calendar, cycle, pending_update, standing
+from billing_server.domain import adjustments, calendar, cycle, pending_update, standing, usage
 from billing_server.domain.adjustments import Adjustment
 from billing_server.domain.attributes import plain_changes, refuse_unchangeable
 from billing_server.domain.catalog import Price
@@ -25,6 +26,7 @@ from billing_server.domain.invoicing import (
     period_lines,
     settled_amounts,
     trial_lines,
+    usage_line,
 )
 from billing_server.domain.items import changed_items, is_free, recurring
 from billing_server.domain.pause import handle_born_paused
@@ -77,7 +79,7 @@ def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: 
     """Work out the subscription after the change, and what the change costs."""
     items = before.items
     if command.items is not UNSET:
-        items = changed_items(turn, before.items, command.items)
+        items = usage.begun(turn, before.items, changed_items(turn, before.items, command.items))
     price = turn.catalog.price(items[0].price)
     if price.currency != before.currency:
         raise invalid(
@@ -128,12 +130,19 @@ def _plan_reset(turn: Turn, before: Subscription, after: Subscription, command: 
     period = cycle.period_from(after, turn.now)
     after = msgspec.structs.replace(after, current_period_start=period.start, current_period_end=period.end)
     lines = period_lines(turn, after, period.start, period.end, full=period.full)
-    if before.status != "trialing":
-        lines += metered_lines(turn, before, before.current_period_start, turn.now)
-    else:
+    if before.status == "trialing":
         lines += metered_lines(turn, after, turn.now, turn.now)
+    else:
+        lines += _usage_so_far(turn, before)
     lines += added_lines(turn, command.add_invoice_items, currency=before.currency)
     return Change(after=after, adjustments=given_back, lines=lines)
+
+
+def _usage_so_far(turn: Turn, before: Subscription) -> list[InvoiceLine]:
+    """What was used in a period that ends now; nothing of a trial."""
+    if before.status not in usage.CHARGED:
+        return []
+    return metered_lines(turn, before, before.current_period_start, turn.now)
 
 
 def _wished_trial_end(turn: Turn, price: Price, command: UpdateSubscription) -> int | None:
@@ -168,6 +177,7 @@ def _plan_trial(
     if not fresh:
         return _without_invoice(turn, after, command, [])
     lines = trial_lines(turn, after, turn.now, end)
+    lines += [line for line in _usage_so_far(turn, before) if line.amount]
     lines += added_lines(turn, command.add_invoice_items, currency=before.currency)
     return Change(after=after, adjustments=given_back, lines=lines)
 
@@ -175,21 +185,23 @@ def _plan_trial(
 def _plan_within_period(
     turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int
 ) -> Change:
-    """Dates stay; changed items and a moved end are prorated."""
+    """Dates stay; changed items and a moved end are prorated, usage that nobody would bill any more is billed."""
     end = _end_of_period(after)
     prorated: list[Adjustment] = []
     if command.proration_behavior != "none":
         prorated = adjustments.of_changed_items(turn, before, after.items, at)
         if end != before.current_period_end:
             prorated += adjustments.of_moved_end(turn, msgspec.structs.replace(before, items=after.items), end)
+    used = [
+        usage_line(turn, item, before.current_period_start, turn.now)
+        for item in usage.left_behind(turn, before, after.items)
+    ]
+    used = [line for line in used if line.amount]
     after = msgspec.structs.replace(after, current_period_end=end)
-    if command.proration_behavior == "always_invoice" and prorated:
-        return Change(
-            after=after,
-            adjustments=prorated,
-            lines=added_lines(turn, command.add_invoice_items, currency=before.currency),
-        )
-    return _without_invoice(turn, after, command, prorated)
+    if command.proration_behavior == "always_invoice" and (prorated or used):
+        lines = [*used, *added_lines(turn, command.add_invoice_items, currency=before.currency)]
+        return Change(after=after, adjustments=prorated, lines=lines)
+    return _without_invoice(turn, after, command, prorated, used)
 
 
 def _end_of_period(subscription: Subscription) -> int:
@@ -206,10 +218,14 @@ def _end_of_period(subscription: Subscription) -> int:
 
 
 def _without_invoice(
-    turn: Turn, after: Subscription, command: UpdateSubscription, prorated: list[Adjustment]
+    turn: Turn,
+    after: Subscription,
+    command: UpdateSubscription,
+    prorated: list[Adjustment],
+    used: Sequence[InvoiceLine] = (),
 ) -> Change:
-    """The change waits for the next invoice, and so do the one-off prices that came with it."""
-    for line in added_lines(turn, command.add_invoice_items, currency=after.currency):
+    """The change waits for the next invoice, and so do usage and the one-off prices that came with it."""
+    for line in (*used, *added_lines(turn, command.add_invoice_items, currency=after.currency)):
         item = turn.put(
             InvoiceItem(
                 id=turn.new_id("ii"),
@@ -221,8 +237,9 @@ def _without_invoice(
                 quantity=line.quantity or 0,
                 price=line.price,
                 subscription=after.id,
-                period_start=turn.now,
-                period_end=turn.now,
+                subscription_item=line.subscription_item,
+                period_start=line.period_start,
+                period_end=line.period_end,
             )
         )
         turn.emit("invoiceitem.created", item)

@@ -22,6 +22,7 @@ from billing_server.domain.catalog import BillingScheme, Recurring, TaxBehavior,
 from billing_server.domain.customer import Address, Card, PaymentMethodType, Shipping, TaxExempt
 from billing_server.domain.dunning import RetryPolicy
 from billing_server.domain.invoice import CreditNoteReason
+from billing_server.domain.meter import MeterFormula, MeterWindow
 from billing_server.domain.payment import PaymentError, RefundReason
 from billing_server.domain.pricing import Tier, TransformQuantity
 from billing_server.domain.subscription import (
@@ -47,7 +48,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A request to change something of one account."""
 
 
-# --- account and catalog: the account's pages
+# --- account, catalog and meters: the account's pages
 
 
 class UpdateSettings(Command, frozen=True, kw_only=True):
@@ -116,6 +117,29 @@ class UpdatePrice(Command, frozen=True, kw_only=True):
     tax_behavior: TaxBehavior | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
     etag: str | None = None
+
+
+class CreateMeter(Command, frozen=True, kw_only=True):
+    display_name: str
+    event_name: str
+    formula: MeterFormula
+    event_time_window: MeterWindow | None = None
+    metadata: Metadata = {}
+
+
+class UpdateMeter(Command, frozen=True, kw_only=True):
+    id: str
+    display_name: str | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    etag: str | None = None
+
+
+class DeactivateMeter(Command, frozen=True, kw_only=True):
+    id: str
+
+
+class ReactivateMeter(Command, frozen=True, kw_only=True):
+    id: str
 
 
 # --- customers

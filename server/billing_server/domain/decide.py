@@ -110,8 +110,12 @@ def reach(command: c.Command) -> Reach:
             return Reach(all_live=True)
         case c.CreateSubscription():
             return Reach(count_subscriptions=True)
-        case c.UpdateSubscription() | c.CancelSubscription() | c.ResumeSubscription():
+        case c.UpdateSubscription() | c.CancelSubscription():
+            return Reach(subscriptions=(command.id,), usage=True)
+        case c.ResumeSubscription():
             return Reach(subscriptions=(command.id,))
+        case c.FinalizeInvoice() | c.PayInvoice() | c.SendInvoice():
+            return Reach(invoices=(command.id,), usage=True)
         case c.VoidInvoice():
             return Reach(invoices=(command.id,), history=True)
         case c.DeleteInvoice():

@@ -68,6 +68,7 @@ REASONS: frozenset[str] = frozenset(
         "price_inactive",
         "price_in_use",
         "balance_currency_unknown",
+        "meter_inactive",
         "card_declined",
         "expired_card",
         "incorrect_cvc",

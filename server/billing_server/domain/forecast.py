@@ -67,12 +67,13 @@ def forecast(
     """What time and payments will do to a subscription up to and including `until`.
 
     The book must hold all live objects of the customer and all that wakes until then, because balance and
-    delinquency are shared. Ids of objects that do not exist yet are made up.
+    delinquency are shared. Ids of objects that do not exist yet are made up. Usage is what was reported so far.
     """
     if subscription_id not in book.subscriptions:
         raise ResourceMissing("subscription", subscription_id)
     if not now < until <= now + YEARS_MAX * 366 * DAY:
         raise invalid("until", "time_out_of_range", f"it lies in the future, at most {YEARS_MAX} years ahead")
+    book = msgspec.structs.replace(book, usage_complete=True)
     numbers = itertools.count(1)
     run = _Run(wall_now, pages, lambda prefix: f"{prefix}_forecast{next(numbers):08d}", assumption)
     book = run.settle(book, [attempt for attempt in book.attempts.values() if attempt.state in UNRESOLVED])

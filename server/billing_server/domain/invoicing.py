@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from billing_server.domain import calendar
+from billing_server.domain import calendar, usage
 from billing_server.domain.balance import change_balance
 from billing_server.domain.catalog import Price
 from billing_server.domain.errors import InvalidArgument, Violation, WrongState
@@ -113,22 +113,55 @@ def period_lines(
 
 
 def metered_lines(turn: Turn, subscription: Subscription, start: int, end: int) -> list[InvoiceLine]:
-    """The lines of the metered items for the usage in [start, end); without usage they cost nothing."""
+    """The lines of the metered items for the usage in [start, end), newest item first; without usage they cost nothing.
+
+    A line's period is what it bills: it begins later where the item was added or resumed later.
+    """
     return [
-        InvoiceLine(
-            id=turn.new_id("il"),
-            type="subscription_item",
-            amount=amount_for_quantity(turn.catalog.price(item.price), 0),
-            description=describe_item(turn, turn.catalog.price(item.price), 0),
-            quantity=0,
-            period_start=start,
-            period_end=end,
-            price=item.price,
-            subscription_item=item.id,
-        )
+        usage_line(turn, item, start, end)
         for item in reversed(subscription.items)
         if turn.catalog.price(item.price).metered
     ]
+
+
+def usage_line(turn: Turn, item: SubscriptionItem, start: int, end: int) -> InvoiceLine:
+    """The line of one metered item."""
+    begin = min(usage.counts_from(item, start), end)
+    line = InvoiceLine(
+        id=turn.new_id("il"),
+        type="subscription_item",
+        amount=0,
+        description="",
+        quantity=None,
+        period_start=begin,
+        period_end=end,
+        price=item.price,
+        subscription_item=item.id,
+    )
+    return _with_usage(turn, line, turn.catalog.price(item.price))
+
+
+def _with_usage(turn: Turn, line: InvoiceLine, price: Price) -> InvoiceLine:
+    """The line with the usage of its period, as far as it is known; itself when nothing differs."""
+    quantity = usage.quantity(turn, price, line.period_start, line.period_end)
+    if quantity == line.quantity:
+        return line
+    return msgspec.structs.replace(
+        line,
+        quantity=quantity,
+        amount=check_amount(amount_for_quantity(price, quantity), "quantity"),
+        description=describe_item(turn, price, quantity),
+    )
+
+
+def _with_late_usage(turn: Turn, invoice: Invoice) -> Invoice:
+    """The draft with what has been reported since it was made: usage is open until its invoice is finalized."""
+    lines = tuple(
+        _with_usage(turn, line, turn.catalog.price(line.price or "")) if usage.is_of_usage(line, turn.catalog) else line
+        for line in invoice.lines
+    )
+    unchanged = all(line is before for line, before in zip(lines, invoice.lines, strict=True))
+    return invoice if unchanged else with_lines(turn, invoice, lines)
 
 
 def trial_lines(turn: Turn, subscription: Subscription, start: int, end: int) -> list[InvoiceLine]:
@@ -311,7 +344,7 @@ def finalize(
     quiet: bool = False,
     intent_status: PaymentIntentStatus = "requires_payment_method",
 ) -> Invoice:
-    """Number the draft, freeze its amounts, consume the balance; paid at once when nothing is due.
+    """Number the draft, bring its usage up to date and freeze it, consume the balance; paid when nothing is due.
 
     Tells `invoice.finalized`, then the intent or the payment. `quiet` is for invoices born paused: only their
     terminal event is told, and nobody is asked for money (decision 17). `intent_status` is what the intent, if
@@ -323,6 +356,7 @@ def finalize(
             "an invoice without lines cannot be finalized; add invoice items first",
             subject=invoice.id,
         )
+    invoice = _with_late_usage(turn, invoice)
     customer = turn.customer
     starting = customer.balance
     amount_due, ending = settled_amounts(invoice.total, starting, invoice.currency)

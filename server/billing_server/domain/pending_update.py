@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from billing_server.domain import cycle
+from billing_server.domain import cycle, usage
 from billing_server.domain.invoicing import void
 from billing_server.domain.subscription import PendingUpdate, Subscription
 from billing_server.domain.turn import Turn
@@ -21,7 +21,7 @@ def apply(turn: Turn, subscription: Subscription, pending: PendingUpdate) -> Sub
     """The invoice was paid: the change takes effect."""
     changes: dict[str, object] = {"pending_update": None, "status_invoice": pending.invoice}
     if pending.subscription_items:
-        changes["items"] = pending.subscription_items
+        changes["items"] = usage.begun(turn, subscription.items, pending.subscription_items)
     for name in _APPLIED:
         value = getattr(pending, name)
         if value is not None:

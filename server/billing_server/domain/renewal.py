@@ -20,6 +20,7 @@ from billing_server.domain.resumption import expire_resumption
 from billing_server.domain.subscription import BILLED, Subscription
 from billing_server.domain.termination import end, expire
 from billing_server.domain.turn import Turn
+from billing_server.domain.usage import CHARGED
 
 
 def wake(turn: Turn, subscription: Subscription) -> None:
@@ -72,8 +73,9 @@ def _end_with_period(turn: Turn, subscription: Subscription) -> None:
         for item in pending_items(turn, subscription=subscription.id, currency=subscription.currency)
         if item.subscription == subscription.id
     ]
+    charged = subscription.status in CHARGED
     subscription = end(turn, subscription, "cancellation_requested")
-    final_invoice(turn, subscription, [turn.invoice_items[item.id] for item in left_over])
+    final_invoice(turn, subscription, [turn.invoice_items[item.id] for item in left_over], usage=charged)
 
 
 def _end_trial(turn: Turn, subscription: Subscription) -> None:

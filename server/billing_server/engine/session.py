@@ -47,6 +47,7 @@ class Session:
         self.charges: list[PaymentAttempt] = []
         self.refunds: list[Refund] = []
         self.events_saved = 0
+        self.unfinished = 0
 
     def carry_out(self, work: Work, customer: str | None) -> Answered:
         """Decide one command on what its neighbours before it have left."""
@@ -141,6 +142,9 @@ class Session:
         self._events += decision.events
         self.charges += decision.charges
         self.refunds += decision.refunds
+        following = decision.book.wake_at
+        if following is not None and following <= until and not decision.charges:
+            self.unfinished += 1
 
     # --- answers to callers
 

@@ -171,7 +171,7 @@ def _books(shelf: _Shelf, rest: Mapping[str, int | None], live: Mapping[str, int
     parts = [(kind.name, groups) for kind in KINDS if (groups := shelf.grouped(kind.name))]
     books = {}
     for identity, customer in shelf.customers.items():
-        contents = {name: groups[identity] for name, groups in parts if identity in groups}
+        contents: dict[str, Any] = {name: groups[identity] for name, groups in parts if identity in groups}
         books[identity] = Book(
             customer=customer,
             test_clock=shelf.clocks[customer.test_clock] if customer.test_clock else None,

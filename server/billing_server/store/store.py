@@ -15,6 +15,7 @@ from typing import Final
 
 from billing_server.domain.account import Account, ApiKey
 from billing_server.store import event as event_log
+from billing_server.store import usage
 from billing_server.store.account import ACCOUNTS, API_KEYS
 from billing_server.store.book import BOOK_ROWS
 from billing_server.store.database import Database, account_setting
@@ -164,6 +165,22 @@ class Store:
         async with self._database.transaction(account_setting(account_id)) as transaction:
             query = event_log.QUERIES["purge"]
             return await transaction.connection.execute(query, account_id, before, _PURGED_AT_ONCE)
+
+    async def purge_meter_events(self, account_id: str, before: int) -> int:
+        """Drop a slice of the meter events received before a moment of real time; 0 when none is left to drop.
+
+        Those at the ends of spans that are still to be billed stay.
+        """
+        return await self._purge_usage(account_id, "purge_events", before)
+
+    async def purge_minutes(self, account_id: str, before: int) -> int:
+        """The same for tallies by minute; those by hour stay for good."""
+        return await self._purge_usage(account_id, "purge_minutes", before)
+
+    async def _purge_usage(self, account_id: str, query: str, before: int) -> int:
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            moment = before * 1_000_000
+            return await transaction.connection.execute(usage.QUERIES[query], account_id, moment, _PURGED_AT_ONCE)
 
     # --- waking readers
 

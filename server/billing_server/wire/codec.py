@@ -17,6 +17,7 @@ from billing.v1.customer_model_pb2 import PaymentMethod as PaymentMethodMessage
 from billing.v1.invoice_model_pb2 import CreditNote as CreditNoteMessage
 from billing.v1.invoice_model_pb2 import Invoice as InvoiceMessage
 from billing.v1.invoice_model_pb2 import InvoiceItem as InvoiceItemMessage
+from billing.v1.meter_model_pb2 import Meter as MeterMessage
 from billing.v1.payment_model_pb2 import PaymentAttempt as PaymentAttemptMessage
 from billing.v1.payment_model_pb2 import PaymentIntent as PaymentIntentMessage
 from billing.v1.payment_model_pb2 import Refund as RefundMessage
@@ -26,6 +27,7 @@ from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
+from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, PaymentIntent, Refund
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
@@ -62,6 +64,8 @@ def encode(obj: ApiKey, now: int | None = None) -> ApiKeyMessage: ...
 def encode(obj: Product, now: int | None = None) -> ProductMessage: ...
 @overload
 def encode(obj: Price, now: int | None = None) -> PriceMessage: ...
+@overload
+def encode(obj: Meter, now: int | None = None) -> MeterMessage: ...
 @overload
 def encode(obj: Customer, now: int | None = None) -> CustomerMessage: ...
 @overload

@@ -21,6 +21,8 @@ from billing.v1 import (
     event_model_pb2,
     invoice_model_pb2,
     invoice_service_pb2,
+    meter_model_pb2,
+    meter_service_pb2,
     payment_model_pb2,
     payment_service_pb2,
     subscription_model_pb2,
@@ -42,6 +44,7 @@ from billing_server.domain.customer import (
 from billing_server.domain.dunning import RetryPolicy
 from billing_server.domain.event import Cause
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, InvoiceLine
+from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, PaymentError, PaymentIntent, Refund
 from billing_server.domain.pricing import Tier, TransformQuantity
 from billing_server.domain.subscription import (
@@ -71,6 +74,7 @@ INSTANTS: frozenset[str] = frozenset(
         "created",
         "current_period_end",
         "current_period_start",
+        "deactivated_at",
         "detached_at",
         "due_at",
         "due_date",
@@ -113,6 +117,7 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
     Recurring: (catalog_model_pb2.Recurring, NOTHING),
     Tier: (catalog_model_pb2.Tier, NOTHING),
     TransformQuantity: (catalog_model_pb2.TransformQuantity, NOTHING),
+    Meter: (meter_model_pb2.Meter, NOTHING),
     Customer: (customer_model_pb2.Customer, NOTHING),
     Address: (customer_model_pb2.Address, NOTHING),
     Shipping: (customer_model_pb2.Shipping, NOTHING),
@@ -133,7 +138,7 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
             }
         ),
     ),
-    SubscriptionItem: (subscription_model_pb2.SubscriptionItem, NOTHING),
+    SubscriptionItem: (subscription_model_pb2.SubscriptionItem, frozenset({"usage_from"})),
     AnchorConfig: (subscription_model_pb2.AnchorConfig, NOTHING),
     CancellationDetails: (subscription_model_pb2.CancellationDetails, NOTHING),
     PauseCollection: (subscription_model_pb2.PauseCollection, NOTHING),
@@ -187,6 +192,10 @@ COMMANDS: Mapping[type[msgspec.Struct], type[Message]] = {
     commands.UpdateProduct: catalog_service_pb2.UpdateProductRequest,
     commands.CreatePrice: catalog_service_pb2.CreatePriceRequest,
     commands.UpdatePrice: catalog_service_pb2.UpdatePriceRequest,
+    commands.CreateMeter: meter_service_pb2.CreateMeterRequest,
+    commands.UpdateMeter: meter_service_pb2.UpdateMeterRequest,
+    commands.DeactivateMeter: meter_service_pb2.DeactivateMeterRequest,
+    commands.ReactivateMeter: meter_service_pb2.ReactivateMeterRequest,
     commands.CreateCustomer: customer_service_pb2.CreateCustomerRequest,
     commands.UpdateCustomer: customer_service_pb2.UpdateCustomerRequest,
     commands.DeleteCustomer: customer_service_pb2.DeleteCustomerRequest,
@@ -228,6 +237,7 @@ EVENT_OBJECTS: Mapping[type[msgspec.Struct], str] = {
     PaymentMethod: "payment_method",
     Product: "product",
     Price: "price",
+    Meter: "meter",
     Subscription: "subscription",
     Invoice: "invoice",
     InvoiceItem: "invoice_item",

@@ -35,6 +35,14 @@ SELECT account_id, id FROM test_clocks WHERE status = 'advancing' ORDER BY accou
 -- A test clock whose customers are gone.
 DELETE FROM test_clocks WHERE account_id = $1 AND id = $2;
 
+-- name: delete_meter_events
+-- The meter events of a deleted clock's customers.
+DELETE FROM meter_events WHERE account_id = $1 AND customer = ANY ($2);
+
+-- name: delete_meter_tallies
+-- The tallies of a deleted clock's customers.
+DELETE FROM meter_tallies WHERE account_id = $1 AND customer = ANY ($2);
+
 -- name: delete_payment_attempts
 -- The payment attempts of a deleted clock's customers.
 DELETE FROM payment_attempts WHERE account_id = $1 AND customer = ANY ($2);
