@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 
 from billing_server.domain import invoice as invoice_module
-from billing_server.domain import invoice_commands, renewal
+from billing_server.domain import invoice_commands, phase_change, renewal
+from billing_server.domain import schedule as schedule_module
 from billing_server.domain import subscription as subscription_module
 from billing_server.domain.book import Book, Decision
 from billing_server.domain.event import Cause
@@ -20,7 +21,7 @@ TIMER = Cause(kind="timer")
 WAKES_MAX = 100_000
 """More wake-ups than this in one go mean that an object does not move on; its book is parked."""
 
-_INVOICE, _SUBSCRIPTION = 0, 1
+_INVOICE, _SCHEDULE, _SUBSCRIPTION = 0, 1, 2
 
 
 class StuckBook(Exception):
@@ -31,7 +32,8 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
     """Let time pass in the loaded part of a book up to and including `until`.
 
     Returns early, at the moment of the first charge, when one has to be made. Of what is due at one moment,
-    invoices go before subscriptions, and older objects before younger.
+    invoices go before schedules, schedules before subscriptions, and older objects before younger. So a phase that
+    begins as a billing period ends changes the subscription first, and the new period is billed at its prices.
     """
     turn = Turn(book, now=until, wall_now=wall_now, pages=pages, new_id=new_id, cause=TIMER)
     queue = [
@@ -39,6 +41,11 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
             (moment, _INVOICE, id_)
             for id_, item in book.invoices.items()
             if (moment := invoice_module.wake_at(item)) is not None
+        ),
+        *(
+            (moment, _SCHEDULE, id_)
+            for id_, item in book.schedules.items()
+            if (moment := schedule_module.wake_at(item)) is not None
         ),
         *(
             (moment, _SUBSCRIPTION, id_)
@@ -61,20 +68,31 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
         turn.woken.clear()
         if kind == _INVOICE:
             invoice_commands.wake(turn, turn.invoices[identity])
+        elif kind == _SCHEDULE:
+            phase_change.wake(turn, turn.schedules[identity])
         else:
             renewal.wake(turn, turn.subscriptions[identity])
         turn.end_step()
         for changed in turn.woken:
-            changed_kind = _INVOICE if changed in turn.invoices else _SUBSCRIPTION
+            changed_kind = _kind_of(turn, changed)
             following = _wake_at(turn, changed_kind, changed)
             if following is not None:
                 heapq.heappush(queue, (following, changed_kind, changed))
     return turn.decision()
 
 
+def _kind_of(turn: Turn, identity: str) -> int:
+    if identity in turn.invoices:
+        return _INVOICE
+    return _SCHEDULE if identity in turn.schedules else _SUBSCRIPTION
+
+
 def _wake_at(turn: Turn, kind: int, identity: str) -> int | None:
     if kind == _INVOICE:
         invoice = turn.invoices.get(identity)
         return None if invoice is None else invoice_module.wake_at(invoice)
+    if kind == _SCHEDULE:
+        schedule = turn.schedules.get(identity)
+        return None if schedule is None else schedule_module.wake_at(schedule)
     subscription = turn.subscriptions.get(identity)
     return None if subscription is None else subscription_module.wake_at(subscription)

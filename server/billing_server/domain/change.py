@@ -57,6 +57,15 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     return _apply(turn, subscription, change, command)
 
 
+def change_by_schedule(turn: Turn, subscription: Subscription, command: UpdateSubscription) -> Subscription:
+    """Apply what a phase of a schedule says, whatever the status; no request waits for it.
+
+    An invoice that it calls for is therefore a draft for the draft hour, unless nothing is due.
+    """
+    change = _plan(turn, subscription, command, plain_changes(turn, subscription, command))
+    return _apply(turn, subscription, change, command, draft_hour=True)
+
+
 def _changes_billing(command: UpdateSubscription) -> bool:
     return (
         command.items is not UNSET
@@ -96,7 +105,10 @@ def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: 
 
 
 def _resets_cycle(turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription) -> bool:
-    """Whether a new cycle begins now: asked for, by a different interval, or from free to paid (semantics 4)."""
+    """Whether a new cycle begins now: asked for, by a different interval, or from free to paid (semantics 4).
+
+    Where a period ends now anyway, its renewal bills what is not free any more.
+    """
     if command.trial_end_now:
         return True
     if before.status == "trialing":
@@ -105,6 +117,8 @@ def _resets_cycle(turn: Turn, before: Subscription, after: Subscription, command
         return True
     if (after.interval, after.interval_count) != (before.interval, before.interval_count):
         return True
+    if before.current_period_end <= turn.now:
+        return False
     return is_free(turn, before.items) and not is_free(turn, after.items)
 
 
@@ -217,7 +231,9 @@ def _without_invoice(
 # --- applying
 
 
-def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubscription) -> Subscription:
+def _apply(
+    turn: Turn, before: Subscription, change: Change, command: UpdateSubscription, *, draft_hour: bool = False
+) -> Subscription:
     adjustments.as_pending_items(turn, before, change.adjustments)
     fields = {
         name: getattr(change.after, name)
@@ -237,12 +253,15 @@ def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubs
         **({"status_invoice": invoice_id} if counts else {}),
     )
     turn.updated(after)
-    invoice = _draft(turn, after, invoice_id, change.lines)
-    _process(turn, after, invoice, command)
+    draft_hour = draft_hour and (after.status != "trialing" or sum(line.amount for line in change.lines) > 0)
+    invoice = _draft(turn, after, invoice_id, change.lines, draft_hour=draft_hour)
+    _process(turn, after, invoice, command, draft_hour=draft_hour)
     return _announce(turn, before, turn.subscriptions[after.id])
 
 
-def _draft(turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine]) -> Invoice:
+def _draft(
+    turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine], *, draft_hour: bool
+) -> Invoice:
     automatic = subscription.collection_method == "charge_automatically"
     return create_invoice(
         turn,
@@ -256,18 +275,20 @@ def _draft(turn: Turn, subscription: Subscription, invoice_id: str, lines: list[
         collection_method=subscription.collection_method,
         days_until_due=subscription.days_until_due,
         auto_advance=subscription.status != "unpaid",
-        finalizes_at=None if automatic else turn.now + turn.settings.finalization_delay_seconds,
+        finalizes_at=None if automatic and not draft_hour else turn.now + turn.settings.finalization_delay_seconds,
     )
 
 
-def _process(turn: Turn, subscription: Subscription, invoice: Invoice, command: UpdateSubscription) -> None:
+def _process(
+    turn: Turn, subscription: Subscription, invoice: Invoice, command: UpdateSubscription, *, draft_hour: bool
+) -> None:
     """Carry the invoice of a change as far as it goes within the request (decision 6)."""
     if subscription.paused_at(turn.now):
         handle_born_paused(turn, subscription, invoice)
         return
     turn.emit("invoice.created", invoice)
     automatic = subscription.collection_method == "charge_automatically"
-    if subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
+    if draft_hour or subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
         return
     confirmed_later = command.payment_behavior == "default_incomplete"
     status = awaited(turn, invoice, subscription) if confirmed_later else "requires_payment_method"

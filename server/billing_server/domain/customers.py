@@ -23,6 +23,7 @@ from billing_server.domain.errors import WrongState, invalid
 from billing_server.domain.etag import check_etag
 from billing_server.domain.invoicing import stop_collection
 from billing_server.domain.metadata import initial_metadata, merged_metadata
+from billing_server.domain import schedule_status
 from billing_server.domain.signup import fix_currency, refuse_deleted
 from billing_server.domain.termination import end, expire
 from billing_server.domain.turn import NewId, Turn
@@ -108,6 +109,9 @@ def delete_customer(turn: Turn, command: DeleteCustomer) -> Customer:
             expire(turn, subscription)
         elif not subscription.terminal:
             end(turn, subscription, "cancellation_requested")
+    for schedule in list(turn.schedules.values()):
+        if not schedule.ended:
+            schedule_status.cancel(turn, schedule)
     stop_collection(turn, list(turn.invoices.values()))
     customer = turn.alter(turn.customer, deleted=True)
     turn.emit("customer.deleted", customer)

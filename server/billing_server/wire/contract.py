@@ -23,6 +23,7 @@ from billing.v1 import (
     invoice_service_pb2,
     options_pb2,
     payment_service_pb2,
+    schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
 )
@@ -36,6 +37,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         event_service_pb2,
         invoice_service_pb2,
         payment_service_pb2,
+        schedule_service_pb2,
         subscription_service_pb2,
         test_clock_service_pb2,
     )
