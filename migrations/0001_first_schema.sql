@@ -3,8 +3,8 @@
 -- Conventions
 --   * Every table belongs to one account at a time: account_id is the first column of every key, and row-level
 --     security, which is forced, hides all other accounts. Nothing refers to another account.
---   * Ids are texts compared byte by byte (COLLATE "C": faster, and the same order everywhere); instants are integer UTC
---     seconds, amounts integer minor units of the row's currency.
+--   * Ids are texts compared byte by byte (COLLATE "C": faster, and the same order everywhere); instants are
+--     integer UTC seconds, amounts integer minor units of the row's currency.
 --   * Columns are named as the fields of the domain's structs. Nested values (lines, items, addresses) are jsonb.
 --   * Columns that are indexed or stand in an index's condition are few and seldom change: a change of any of
 --     them costs a new entry in every index of the table.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from billing_server.bootstrap import Server
 from billing_server.config import Config
 
 Detail = TypeVar("Detail", bound=Message)
+Options = Sequence[tuple[str, int]]
 
 
 @contextlib.asynccontextmanager
@@ -48,16 +50,24 @@ async def serving(
         await server.close()
 
 
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class Caller:
     """Stubs of all services with one account's API key."""
 
-    def __init__(self, server: Server, account_id: str, key_id: str, secret: str) -> None:
+    def __init__(self, server: Server, account_id: str, key_id: str, secret: str, options: Options = ()) -> None:
         self.server = server
         self.account_id = account_id
         self.key_id = key_id
         self.secret = secret
         self.channel = grpc.aio.insecure_channel(
-            str(server.address), options=[("grpc.use_local_subchannel_pool", 1)], interceptors=[]
+            str(server.address), options=[("grpc.use_local_subchannel_pool", 1), *options], interceptors=[]
         )
         self.accounts = account_service_pb2_grpc.AccountServiceStub(self.channel)
         self.catalog = catalog_service_pb2_grpc.CatalogServiceStub(self.channel)
@@ -88,13 +98,15 @@ class Caller:
         await self.channel.close()
 
 
-async def new_caller(server: Server, scopes: Sequence[str] = ("*",), account_id: str | None = None) -> Caller:
+async def new_caller(
+    server: Server, scopes: Sequence[str] = ("*",), account_id: str | None = None, options: Options = ()
+) -> Caller:
     """A caller with a key of its own, for a new account unless one is named."""
     engine = server.engine
     if account_id is None:
         account_id = (await engine.create_account(f"test {uuid.uuid4().hex[:8]}")).id
     key, secret = await engine.create_api_key(account_id, "test", scopes)
-    return Caller(server, account_id, key.id, secret)
+    return Caller(server, account_id, key.id, secret, options)
 
 
 def status_of(error: grpc.aio.AioRpcError) -> Status:

@@ -1,8 +1,8 @@
 """How this client connects: TLS, keepalive, message sizes, and the gRPC service config it publishes.
 
-`service_config()` is for clients in other languages: the methods that only read, and how they are retried.
-`service_config.json` beside this file holds it ready-made. This client retries by itself, changes included,
-because only it knows their idempotency keys; gRPC's own retries are off so that the two do not multiply.
+`service_config()` is for clients in other languages: the methods that only read, and how they are retried;
+`billing service-config` prints it. This client retries by itself, changes included, because only it knows their
+idempotency keys; gRPC's own retries are off so that the two do not multiply.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ from billing.v1.payment_service_pb2_grpc import PaymentServiceStub
 from billing.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from billing.v1.test_clock_service_pb2 import AdvanceTestClockProgress, AdvanceTestClockRequest
 from billing.v1.test_clock_service_pb2_grpc import TestClockServiceStub
-from billing_client import clocks, pages
+from billing_client import clocks
+from billing_client import pages as paging
 from billing_client.calls import StreamCalls, UnaryCalls, idempotency_key
 from billing_client.channel import Tls, open_channel
 from billing_client.credentials import find_login
@@ -134,15 +135,24 @@ class BillingClient:
         metadata = idempotency_key(key or str(uuid.uuid4()))
         return clocks.advance(self.test_clocks, self._retry, request, metadata)
 
+    def pages(
+        self,
+        method: Callable[[paging.Request], Awaitable[paging.Response]],
+        request: paging.Request,
+        page_size: int = paging.PAGE_SIZE_MAX,
+    ) -> AsyncIterator[paging.Response]:
+        """The pages of a List method, one after the other as they are needed, newest objects first."""
+        return paging.pages(method, request, page_size)
+
     def list_all(
         self,
-        method: Callable[[pages.Request], Awaitable[pages.Response]],
-        request: pages.Request,
-        pick: Callable[[pages.Response], Iterable[pages.Item]],
-        page_size: int = pages.PAGE_SIZE,
-    ) -> AsyncIterator[pages.Item]:
+        method: Callable[[paging.Request], Awaitable[paging.Response]],
+        request: paging.Request,
+        pick: Callable[[paging.Response], Iterable[paging.Item]],
+        page_size: int = paging.PAGE_SIZE,
+    ) -> AsyncIterator[paging.Item]:
         """All objects of a List method, page by page as they are needed, newest first.
 
         list_all(client.invoices.ListInvoices, ListInvoicesRequest(customer=id), lambda page: page.invoices)
         """
-        return pages.list_all(method, request, pick, page_size)
+        return paging.list_all(method, request, pick, page_size)

@@ -93,10 +93,18 @@ class Server:
         self._config = config
         self.engine = engine
         self._key_ring = KeyRing(engine.store)
-        self._event_streams = EventStreams(engine.store, engine.bell)
-        self._limits = Limits(streams_max=config.streams_max)
+        self.event_streams = EventStreams(engine.store, engine.bell)
+        self.limits = Limits(streams_max=config.streams_max)
         self._open_streams = OpenStreams(self._key_ring)
         self._metrics = Metrics()
+        edge = Edge(engine, self._key_ring, self.event_streams)
+        self.chain = Chain(
+            edge,
+            self.limits,
+            self._open_streams,
+            self._metrics,
+            deadline_seconds_max=config.deadline_seconds_max,
+        )
         self._due_books = DueBooks()
         self._health = aio_health.HealthServicer()
         self._server = grpc.aio.server(options=_options(config))
@@ -116,22 +124,14 @@ class Server:
         return server
 
     async def _start(self) -> None:
-        edge = Edge(self.engine, self._key_ring, self._event_streams)
-        chain = Chain(
-            edge,
-            self._limits,
-            self._open_streams,
-            self._metrics,
-            deadline_seconds_max=self._config.deadline_seconds_max,
-        )
-        self._server.add_generic_rpc_handlers((make_handlers(chain),))
+        self._server.add_generic_rpc_handlers((make_handlers(self.chain),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if self._config.reflection:
             names = (*SERVICE_NAMES, HEALTH_NAME, reflection.SERVICE_NAME, "grpc.channelz.v1.Channelz")
             reflection.enable_server_reflection(names, self._server)
             channelz.add_channelz_servicer(self._server)
         self._listen()
-        self._metrics.watch(self.engine, self._limits, self._event_streams, self._due_books)
+        self._metrics.watch(self.engine, self.limits, self.event_streams, self._due_books)
         if self._config.metrics_listen is not None:
             try:
                 self._metrics_server = self._metrics.serve(self._config.metrics_listen)
@@ -191,7 +191,7 @@ class Server:
         stopping = asyncio.create_task(self._server.stop(seconds))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._limits.idle()
+                await self.limits.idle()
         await self._server.stop(0)
         await stopping
 

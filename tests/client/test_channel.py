@@ -1,20 +1,19 @@
-"""The published service config: complete, valid for gRPC, and the same as in the file."""
+"""The published service config: complete, valid for gRPC, and printed by the command line."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import grpc
+from typer.testing import CliRunner
 
-import billing_client
-from billing_client.channel import service_config, service_config_text
+from billing_client.channel import service_config
+from billing_client.command_line.main import app
 from billing_client.methods import READING_METHODS, SERVICES
 
 
-def test_the_file_is_what_the_protos_say() -> None:
-    file = Path(billing_client.__file__).with_name("service_config.json")
-    assert file.read_text("utf-8") == service_config_text()
+def test_the_command_line_prints_it() -> None:
+    assert json.loads(CliRunner().invoke(app, ["service-config"]).stdout) == service_config()
 
 
 def test_all_services_are_known() -> None:

@@ -177,6 +177,36 @@ async def test_an_unchanged_book_writes_nothing(
     assert await administrator.fetch(query, account_id) == before
 
 
+async def test_many_rows_that_change_alike_or_not_are_all_written(store: Store, account_id: str) -> None:
+    owners = [samples.customer() for _ in range(60)]
+    before = [samples.book(owner, samples.subscription(owner)) for owner in owners]
+    await samples.save_new(store, account_id, *before)
+
+    def changed(number: int, book: Book) -> Book:
+        (sub,) = book.subscriptions.values()
+        if number < 30:
+            renewed = {"current_period_end": NOW + 2 * MONTH + number, "metadata": {"number": str(number)}}
+        elif number < 50:
+            renewed = {"description": f"number {number}", "latest_invoice": None if number % 2 else "in_1"}
+        else:
+            renewed = {"status": "canceled", "ended_at": NOW + number, "items": ()}
+        return samples.with_parts(book, msgspec.structs.replace(sub, version=number, **renewed))
+
+    after = [changed(number, book) for number, book in enumerate(before)]
+    async with store.transaction(account_id) as unit:
+        await unit.open(owner.id for owner in owners)
+        await unit.save(list(zip(before, after, strict=True)))
+
+    async with store.transaction(account_id) as unit:
+        await unit.open(owner.id for owner in owners)
+        reaches = {book.customer.id: Reach(subscriptions=tuple(book.subscriptions)) for book in before}
+        found = await unit.load(reaches)
+        assert [found[owner.id].subscriptions for owner in owners] == [book.subscriptions for book in after]
+        claimed = await unit.claim_due(100, until=NOW + 3 * MONTH)
+    due = sorted((book.wake_at, book.customer.id) for book in after if book.wake_at is not None)
+    assert sorted(claimed) == sorted(customer for _, customer in due)
+
+
 async def test_objects_that_may_not_vanish_do_not(store: Store, account_id: str, scene: Scene) -> None:
     after = msgspec.structs.replace(scene.book, subscriptions={})
 

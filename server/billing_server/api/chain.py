@@ -68,7 +68,7 @@ class Chain:
         self._streams = streams
         self._observer = observer
         self._deadline_seconds_max = deadline_seconds_max
-        self._write_seconds_max = write_seconds_max
+        self.write_seconds_max = write_seconds_max
 
     def unary(self, method: Method, endpoint: Unary) -> Callable[[bytes, Context], Any]:
         """The handler of a method with one response."""
@@ -154,10 +154,10 @@ class Chain:
     async def _write(self, context: Context, message: bytes) -> None:
         """Write one message. A frozen client passes keepalive and would hold the stream for ever (trap 4)."""
         try:
-            async with asyncio.timeout(self._write_seconds_max):
+            async with asyncio.timeout(self.write_seconds_max):
                 await context.write(message)
         except TimeoutError:
-            raise Unavailable(f"the reader took nothing for {self._write_seconds_max:g} seconds") from None
+            raise Unavailable(f"the reader took nothing for {self.write_seconds_max:g} seconds") from None
 
     def _status(self, call: Call, error: Exception) -> Status:
         """The status of what went wrong; failures are logged here and nowhere told."""

@@ -25,9 +25,9 @@ class Limits:
     def __init__(
         self, *, calls_max: int = CALLS_MAX, streams_max: int, streams_of_key_max: int = STREAMS_OF_KEY_MAX
     ) -> None:
-        self._calls_max = calls_max
-        self._streams_max = streams_max
-        self._streams_of_key_max = streams_of_key_max
+        self.calls_max = calls_max
+        self.streams_max = streams_max
+        self.streams_of_key_max = streams_of_key_max
         self._streams_of_key: Counter[str] = Counter()
         self.calls = 0
         self.streams = 0
@@ -45,7 +45,7 @@ class Limits:
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
         """Make room for a unary call. Raises LimitReached."""
-        if self.calls >= self._calls_max:
+        if self.calls >= self.calls_max:
             raise LimitReached(
                 "rate_limit", "too many requests at once in this server; try again", retry_after_seconds=_RETRY_SECONDS
             )
@@ -60,9 +60,9 @@ class Limits:
     @contextlib.contextmanager
     def stream(self, key_id: str) -> Iterator[None]:
         """Make room for a stream of an API key. Raises LimitReached."""
-        if self.streams >= self._streams_max:
+        if self.streams >= self.streams_max:
             raise _too_many_streams("this server")
-        if self._streams_of_key[key_id] >= self._streams_of_key_max:
+        if self._streams_of_key[key_id] >= self.streams_of_key_max:
             raise _too_many_streams("this API key")
         self.streams += 1
         self._idle.clear()

@@ -7,7 +7,17 @@ from typing import Any, Final
 
 import grpc
 
-from billing_server.api import accounts, catalog, customers, events, invoices, payments, subscriptions, test_clocks
+from billing_server.api import (
+    accounts,
+    catalog,
+    customers,
+    events,
+    invoices,
+    payments,
+    schedules,
+    subscriptions,
+    test_clocks,
+)
 from billing_server.api.chain import Chain
 from billing_server.api.endpoints import Endpoint
 from billing_server.wire.contract import METHODS, SERVICES
@@ -17,6 +27,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *catalog.ENDPOINTS,
     *customers.ENDPOINTS,
     *subscriptions.ENDPOINTS,
+    *schedules.ENDPOINTS,
     *invoices.ENDPOINTS,
     *payments.ENDPOINTS,
     *events.ENDPOINTS,

@@ -66,7 +66,7 @@ class EventStreams:
     def __init__(self, store: Store, bell: Bell, *, poll_seconds: float = POLL_SECONDS) -> None:
         self._store = store
         self._bell = bell
-        self._poll_seconds = poll_seconds
+        self.poll_seconds = poll_seconds
         self._open: set[_Progress] = set()
 
     @property
@@ -96,7 +96,7 @@ class EventStreams:
                 caught_up = caught_up or at_head
                 if at_head:
                     silence_left = told_at + wanted.heartbeat_seconds - time.monotonic()
-                    await _wait(rung, min(self._poll_seconds, silence_left))
+                    await _wait(rung, min(self.poll_seconds, silence_left))
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[_Progress]:

@@ -29,9 +29,9 @@ class Adjustment(msgspec.Struct, frozen=True, kw_only=True):
 
 def proration_moment(turn: Turn, subscription: Subscription, wished: int | None) -> int:
     """The moment that is prorated from: now, or a wished one inside the current period."""
-    if wished is None:
+    if wished is None and turn.now >= subscription.current_period_start:
         return turn.now
-    if not subscription.current_period_start <= wished <= subscription.current_period_end:
+    if wished is None or not subscription.current_period_start <= wished <= subscription.current_period_end:
         raise invalid(
             "proration_date",
             "time_out_of_range",
@@ -44,7 +44,7 @@ def proration_moment(turn: Turn, subscription: Subscription, wished: int | None)
 def billed_period(subscription: Subscription) -> cycle.Period | None:
     """The current period as it was billed, or None when its days are free."""
     period = cycle.period_from(subscription, subscription.current_period_start)
-    if subscription.status in ("trialing", "paused") or (subscription.free_stub and period.partial):
+    if subscription.status in ("trialing", "paused") or (subscription.free_stub and period.stub):
         return None
     return msgspec.structs.replace(period, end=subscription.current_period_end)
 

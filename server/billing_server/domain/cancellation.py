@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from billing_server.domain import adjustments
+from billing_server.domain import adjustments, standing
 from billing_server.domain.collection import collect
 from billing_server.domain.commands import CancelSubscription
 from billing_server.domain.errors import WrongState
 from billing_server.domain.invoice import Invoice, InvoiceItem
 from billing_server.domain.invoicing import create_invoice, finalize, metered_lines
+from billing_server.domain.pause import handle_born_paused
 from billing_server.domain.subscription import CancellationDetails, Subscription
 from billing_server.domain.termination import end, expire
 from billing_server.domain.turn import Turn
@@ -57,7 +58,7 @@ def _cancel(turn: Turn, subscription: Subscription, command: CancelSubscription)
             turn.alter(item, subscription=None)
         return turn.subscriptions[subscription.id]
     kept = [turn.invoice_items[item.id] for item in prorations]
-    final_invoice(turn, subscription, [*reversed(credits_created), *kept])
+    final_invoice(turn, subscription, [*reversed(credits_created), *reversed(kept)])
     return turn.subscriptions[subscription.id]
 
 
@@ -81,10 +82,14 @@ def final_invoice(turn: Turn, subscription: Subscription, items: list[InvoiceIte
         finalizes_at=None if automatic else turn.now + turn.settings.finalization_delay_seconds,
     )
     turn.updated(turn.alter(turn.subscriptions[subscription.id], latest_invoice=invoice.id))
+    if subscription.paused_at(turn.now):
+        return handle_born_paused(turn, subscription, invoice)
     turn.emit("invoice.created", invoice)
     if not automatic:
         return invoice
     invoice = finalize(turn, invoice)
     if invoice.status == "open":
         invoice = collect(turn, invoice)
+    else:
+        standing.invoice_paid(turn, invoice)
     return invoice

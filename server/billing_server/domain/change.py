@@ -51,6 +51,8 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     if subscription.pending_update is not None and _changes_billing(command):
         subscription = pending_update.drop(turn, subscription)
     plain = plain_changes(turn, subscription, command)
+    if subscription.status == "incomplete" or subscription.terminal:
+        return turn.alter(subscription, **plain) if plain else subscription
     change = _plan(turn, subscription, command, plain)
     if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
         return _wait_for_payment(turn, subscription, change)
@@ -161,6 +163,7 @@ def _plan_trial(turn: Turn, before: Subscription, after: Subscription, command: 
         trial_end=end,
         billing_cycle_anchor=end,
         billing_cycle_anchor_config=None,
+        free_stub=False,
         current_period_start=turn.now if fresh else before.current_period_start,
         current_period_end=end if after.cancel_at is None else min(end, after.cancel_at),
     )
@@ -238,7 +241,7 @@ def _apply(
     fields = {
         name: getattr(change.after, name)
         for name in change.after.__struct_fields__
-        if name != "version" and getattr(change.after, name) is not getattr(before, name)
+        if name != "version" and getattr(change.after, name) != getattr(before, name)
     }
     if change.lines is None:
         after = turn.alter(before, **fields) if fields else before

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from billing_server.domain import schedule_status
 from billing_server.domain.balance import change_balance
 from billing_server.domain.collection import chargeable_method
 from billing_server.domain.commands import (
@@ -21,9 +22,7 @@ from billing_server.domain.commands import (
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.errors import WrongState, invalid
 from billing_server.domain.etag import check_etag
-from billing_server.domain.invoicing import stop_collection
 from billing_server.domain.metadata import initial_metadata, merged_metadata
-from billing_server.domain import schedule_status
 from billing_server.domain.signup import fix_currency, refuse_deleted
 from billing_server.domain.termination import end, expire
 from billing_server.domain.turn import NewId, Turn
@@ -101,7 +100,10 @@ def update_customer(turn: Turn, command: UpdateCustomer) -> Customer:
 
 
 def delete_customer(turn: Turn, command: DeleteCustomer) -> Customer:
-    """Delete for good: subscriptions are canceled at once, nothing is collected any more."""
+    """Delete for good: subscriptions are canceled at once, nothing is collected any more.
+
+    Invoices without a live subscription are not loaded here; each is stopped when it would have been collected.
+    """
     refuse_deleted(turn.customer)
     check_etag(command.etag, turn.customer.version)
     for subscription in list(turn.subscriptions.values()):
@@ -112,7 +114,6 @@ def delete_customer(turn: Turn, command: DeleteCustomer) -> Customer:
     for schedule in list(turn.schedules.values()):
         if not schedule.ended:
             schedule_status.cancel(turn, schedule)
-    stop_collection(turn, list(turn.invoices.values()))
     customer = turn.alter(turn.customer, deleted=True)
     turn.emit("customer.deleted", customer)
     return customer

@@ -14,11 +14,15 @@ TRIAL_WILL_END_SECONDS = 3 * calendar.DAY
 
 
 class Period(msgspec.Struct, frozen=True):
-    """A billing period [start, end). `full` is the length of the whole period it is or is cut out of."""
+    """A billing period [start, end). `full` is the length of the whole period it is or is cut out of.
+
+    `stub` tells that it begins between two boundaries of the cycle: it is the way to the anchor.
+    """
 
     start: int
     end: int
     full: int
+    stub: bool = False
 
     @property
     def partial(self) -> bool:
@@ -35,9 +39,10 @@ def period_from(subscription: Subscription, start: int) -> Period:
     )
     end = calendar.next_boundary(anchor, interval, count, start)
     full = end - calendar.previous_boundary(anchor, interval, count, end)
+    stub = end - start != full
     if subscription.cancel_at is not None and start < subscription.cancel_at < end:
         end = subscription.cancel_at
-    return Period(start, end, full)
+    return Period(start, end, full, stub)
 
 
 def upcoming_at(subscription: Subscription, settings: Settings, now: int) -> int | None:
@@ -61,10 +66,11 @@ def ends_with_period(subscription: Subscription) -> bool:
 
 
 def announce_trial_end(turn: Turn, subscription: Subscription) -> Subscription:
-    """Plan `trial_will_end` for three days before the end, or tell it at once when the trial is shorter."""
-    if subscription.trial_end is None or subscription.status != "trialing":
+    """Plan `trial_will_end` for three days before the end, or tell it at once: of a shorter trial, or one cut short."""
+    end = subscription.trial_end
+    if end is None or subscription.status == "incomplete":
         return subscription
-    moment = subscription.trial_end - TRIAL_WILL_END_SECONDS
+    moment = end - TRIAL_WILL_END_SECONDS
     if moment > turn.now:
         return turn.note(subscription, trial_will_end_at=moment)
     subscription = turn.note(subscription, trial_will_end_at=None)

@@ -32,7 +32,14 @@ from billing_server.domain.dunning import next_retry_at
 from billing_server.domain.errors import WrongState, invalid
 from billing_server.domain.etag import check_etag
 from billing_server.domain.invoice import Invoice
-from billing_server.domain.invoicing import create_invoice, finalize, mark_uncollectible, pending_items, void
+from billing_server.domain.invoicing import (
+    create_invoice,
+    finalize,
+    mark_uncollectible,
+    pending_items,
+    stop_collection,
+    void,
+)
 from billing_server.domain.metadata import initial_metadata, merged_metadata
 from billing_server.domain.signup import fix_currency, refuse_deleted
 from billing_server.domain.turn import Turn
@@ -310,7 +317,9 @@ def mark_invoice_uncollectible(turn: Turn, command: MarkInvoiceUncollectible) ->
 
 def wake(turn: Turn, invoice: Invoice) -> None:
     """Do what is due at `turn.now`: finalize, retry, notice the due date, end what is long overdue."""
-    if invoice.status == "draft":
+    if turn.customer.deleted:
+        stop_collection(turn, [turn.note(invoice, due_date_passed=True, overdue_deadline_at=None)])
+    elif invoice.status == "draft":
         _wake_draft(turn, invoice)
     elif invoice.due_date is not None and not invoice.due_date_passed and invoice.due_date <= turn.now:
         _pass_due_date(turn, invoice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from billing_server.domain import cycle
 from billing_server.domain.invoicing import void
 from billing_server.domain.subscription import PendingUpdate, Subscription
 from billing_server.domain.turn import Turn
@@ -28,10 +29,16 @@ def apply(turn: Turn, subscription: Subscription, pending: PendingUpdate) -> Sub
     if pending.trial_end is not None and pending.trial_end > turn.now:
         changes["status"] = "trialing"
         changes["trial_start"] = subscription.trial_start or turn.now
+    elif subscription.status in ("past_due", "unpaid") or pending.trial_end is not None:
+        changes["status"] = "active"
+    if pending.billing_cycle_anchor is not None:
+        changes["billing_cycle_anchor_config"] = None
+        changes["free_stub"] = False
     subscription = turn.alter(subscription, **changes)
+    subscription = turn.note(subscription, upcoming_at=cycle.upcoming_at(subscription, turn.settings, turn.now))
     turn.updated(subscription)
     turn.emit("customer.subscription.pending_update_applied", subscription)
-    return subscription
+    return subscription if pending.trial_end is None else cycle.announce_trial_end(turn, subscription)
 
 
 def drop(turn: Turn, subscription: Subscription) -> Subscription:
@@ -41,7 +48,7 @@ def drop(turn: Turn, subscription: Subscription) -> Subscription:
         return subscription
     subscription = turn.alter(subscription, pending_update=None)
     invoice = turn.invoices.get(pending.invoice)
-    if invoice is not None and invoice.status in ("draft", "open", "uncollectible"):
+    if invoice is not None and invoice.status in ("draft", "open"):
         void(turn, invoice)
     turn.updated(subscription)
     turn.emit("customer.subscription.pending_update_expired", subscription)

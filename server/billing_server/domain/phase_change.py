@@ -173,9 +173,7 @@ def _cancellation(schedule: SubscriptionSchedule, subscription: Subscription) ->
     return changes
 
 
-def _contents(
-    turn: Turn, schedule: SubscriptionSchedule, subscription: Subscription, phase: Phase
-) -> dict[str, Any]:
+def _contents(turn: Turn, schedule: SubscriptionSchedule, subscription: Subscription, phase: Phase) -> dict[str, Any]:
     """Items and settings of the phase, as an update says them."""
     method, days = _collection(schedule, phase)
     changes: dict[str, Any] = {"collection_method": method}
@@ -235,18 +233,12 @@ def as_of(turn: Turn, subscription: Subscription, moment: int) -> Subscription:
     schedule = schedule_status.schedule_of(turn, subscription)
     if schedule is None:
         return subscription
-    ahead = [
-        phase for phase in schedule.phases[schedule.position + 1 :] if phase.start_date <= moment < phase.end_date
-    ]
+    ahead = [phase for phase in schedule.phases[schedule.position + 1 :] if phase.start_date <= moment < phase.end_date]
     if not ahead:
         return subscription
     known = {item.price: item for item in subscription.items}
     items = tuple(
-        msgspec.structs.replace(
-            known.get(item.price, subscription.items[0]), price=item.price, quantity=item.quantity
-        )
+        msgspec.structs.replace(known.get(item.price, subscription.items[0]), price=item.price, quantity=item.quantity)
         for item in ahead[0].items
     )
     return msgspec.structs.replace(subscription, items=items)
-
-

@@ -30,6 +30,8 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
         )
     subscription = as_of(turn, subscription, subscription.current_period_end)
     period = cycle.period_from(subscription, subscription.current_period_end)
+    if subscription.status == "trialing" and subscription.free_stub and period.stub:
+        period = cycle.period_from(subscription, period.end)
     lines = [
         *(
             line_of(turn, item)
@@ -42,7 +44,7 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
     due, ending = settled_amounts(total, turn.customer.balance, subscription.currency)
     return Invoice(
         id=f"upcoming_{subscription.id}",
-        created=subscription.current_period_end,
+        created=period.start,
         customer=subscription.customer,
         currency=subscription.currency,
         status="draft",
@@ -50,7 +52,7 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
         collection_method=subscription.collection_method,
         auto_advance=True,
         period_start=subscription.current_period_start,
-        period_end=subscription.current_period_end,
+        period_end=period.start,
         lines=tuple(lines),
         subscription=subscription.id,
         subscription_metadata=subscription.metadata,
@@ -61,7 +63,7 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
         amount_due=due,
         amount_remaining=due,
         next_payment_attempt=(
-            subscription.current_period_end + turn.settings.finalization_delay_seconds
+            period.start + turn.settings.finalization_delay_seconds
             if subscription.collection_method == "charge_automatically"
             else None
         ),

@@ -100,7 +100,7 @@ def renew(turn: Turn, subscription: Subscription, *, trial_over: bool = False) -
     """Begin the next period with a draft invoice: licensed items ahead, usage of the old period behind."""
     previous_start = subscription.current_period_start
     period = cycle.period_from(subscription, subscription.current_period_end)
-    if subscription.free_stub and period.partial and trial_over:
+    if subscription.free_stub and period.stub and trial_over:
         subscription = _moved(turn, subscription, period, None)
         turn.updated(subscription)
         return subscription
@@ -146,6 +146,7 @@ def _moved(
     )
     changes: dict[str, object] = {"upcoming_at": cycle.upcoming_at(subscription, turn.settings, turn.now)}
     if invoice_id is not None:
+        changes["free_stub"] = False
         changes["latest_invoice"] = invoice_id
         if counts:
             changes["status_invoice"] = invoice_id

@@ -124,5 +124,11 @@ def _with_invoice(turn: Turn, subscription: Subscription, lines: list[InvoiceLin
 
 def expire_resumption(turn: Turn, subscription: Subscription) -> Subscription:
     """Nobody paid the resumption invoice within 23 hours: it is void, the subscription stays paused (decision 2)."""
-    subscription = _drop_earlier(turn, subscription)
-    return turn.alter(subscription, expires_at=None)
+    return give_up(turn, _drop_earlier(turn, subscription))
+
+
+def give_up(turn: Turn, subscription: Subscription) -> Subscription:
+    """The resumption came to nothing: the subscription stays paused, and may be resumed again."""
+    subscription = turn.alter(subscription, resumption_invoice=None, expires_at=None)
+    turn.updated(subscription)
+    return subscription

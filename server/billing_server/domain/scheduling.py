@@ -157,9 +157,7 @@ def update_schedule(turn: Turn, command: UpdateSubscriptionSchedule) -> Subscrip
     return schedule
 
 
-def _other_phases(
-    turn: Turn, schedule: SubscriptionSchedule, command: UpdateSubscriptionSchedule
-) -> dict[str, Any]:
+def _other_phases(turn: Turn, schedule: SubscriptionSchedule, command: UpdateSubscriptionSchedule) -> dict[str, Any]:
     """The phases that are past, as they are, and those that were given in the place of the others."""
     assert command.phases is not UNSET
     begins = schedule.phases[0].start_date

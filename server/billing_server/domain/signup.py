@@ -23,7 +23,7 @@ from billing_server.domain.invoicing import (
 from billing_server.domain.items import new_items, recurring
 from billing_server.domain.metadata import initial_metadata
 from billing_server.domain.payment import PaymentIntentStatus
-from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, Subscription
+from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, CancellationDetails, Subscription
 from billing_server.domain.turn import Turn
 
 TRIAL_DAYS_MAX = 730
@@ -88,6 +88,7 @@ def _open(turn: Turn, command: CreateSubscription) -> Subscription:
     begins = trial_end or turn.now
     anchor = _anchor(turn, command, interval, count, begins)
     start = _start_date(turn, command)
+    will_end = command.cancel_at_period_end or command.cancel_at is not None
     subscription = Subscription(
         id=turn.new_id("sub"),
         created=turn.now,
@@ -107,7 +108,8 @@ def _open(turn: Turn, command: CreateSubscription) -> Subscription:
         current_period_end=trial_end or calendar.next_boundary(anchor, interval, count, turn.now),
         cancel_at=_cancel_at(turn, command),
         cancel_at_period_end=command.cancel_at_period_end,
-        canceled_at=turn.now if command.cancel_at_period_end or command.cancel_at is not None else None,
+        canceled_at=turn.now if will_end else None,
+        cancellation_details=CancellationDetails(reason="cancellation_requested" if will_end else None),
         trial_start=turn.now if trial_end is not None else None,
         trial_end=trial_end,
         missing_payment_method=command.missing_payment_method,
@@ -124,8 +126,11 @@ def _open(turn: Turn, command: CreateSubscription) -> Subscription:
 
 
 def _first_period(turn: Turn, subscription: Subscription) -> Subscription:
-    """Cut the first period at `cancel_at`, and plan the invoices of pending items."""
+    """Cut the first period at `cancel_at`, tell whether its days are free, and plan the invoices of pending items."""
     changes: dict[str, object] = {}
+    if subscription.trial_end is None:
+        stub = cycle.period_from(subscription, subscription.current_period_start).stub
+        changes["free_stub"] = subscription.free_stub and stub
     cancel_at = subscription.cancel_at
     if cancel_at is not None and cancel_at < subscription.current_period_end:
         changes["current_period_end"] = cancel_at
@@ -236,11 +241,12 @@ def _first_lines(turn: Turn, subscription: Subscription, command: CreateSubscrip
     if subscription.status == "trialing":
         return [*trial_lines(turn, subscription, start, end), *added]
     period = cycle.period_from(subscription, start)
-    free = period.partial and command.proration_behavior == "none"
-    lines = [] if free else period_lines(turn, subscription, start, end, full=period.full)
+    free = subscription.free_stub and period.stub
+    prorated = command.proration_behavior != "none"
+    lines = [] if free else period_lines(turn, subscription, start, end, full=period.full if prorated else None)
     if not free:
         lines += metered_lines(turn, subscription, start, start)
-    if command.proration_behavior != "none":
+    if prorated:
         lines += _backdated_lines(turn, subscription)
     lines += added
     return lines or None

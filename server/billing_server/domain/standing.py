@@ -1,7 +1,11 @@
 """How invoices move the status of their subscription, and whether the customer is delinquent.
 
 The rule (semantics 2.1): the status follows the most recent invoice that is not void; older open invoices do
-not matter. `Subscription.status_invoice` names that invoice.
+not matter. `Subscription.status_invoice` names that invoice. Drafts, and open invoices of which nothing is
+missing yet, say nothing: the newest one that does, decides.
+
+Invoices that are settled are not loaded as a rule. So nothing here looks at them, but for what the walk after a
+voided invoice has loaded (`Reach.history`).
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ def _activate(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
         cycle.announce_trial_end(turn, turn.subscriptions[subscription.id])
     elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
         resumption.activate(turn, subscription)
-    elif subscription.status in ("past_due", "unpaid") and not _still_behind(turn, subscription):
+    elif subscription.status in ("past_due", "unpaid") and _speaks_last(turn, subscription, invoice):
         _plan_notice(turn, turn.alter(subscription, status="active"))
 
 
@@ -49,23 +53,53 @@ def _plan_notice(turn: Turn, subscription: Subscription) -> None:
     turn.updated(turn.note(subscription, upcoming_at=moment))
 
 
-def _still_behind(turn: Turn, subscription: Subscription) -> bool:
-    """Whether the newest invoice that says something says that money is missing."""
-    for invoice in _counting(turn, subscription):
-        if invoice.status in ("paid", "uncollectible"):
+# --- which invoice decides
+
+
+def _counts(subscription: Subscription, invoice: Invoice) -> bool:
+    """Whether an invoice can decide the status: one of a period or of a change that has taken effect."""
+    pending = subscription.pending_update
+    waits = pending is not None and pending.invoice == invoice.id
+    return invoice.billing_reason != "manual" and not invoice.collection_paused and not waits
+
+
+def _speaks_last(turn: Turn, subscription: Subscription, invoice: Invoice) -> bool:
+    """Whether an invoice decides the status now: it counts, and no newer one says anything."""
+    if not _counts(subscription, invoice):
+        return False
+    newest = subscription.status_invoice
+    if newest is not None and newest > invoice.id:
+        found = turn.invoices.get(newest)
+        if found is None or found.status not in ("draft", "open"):
             return False
-        if invoice.overdue(turn.now) or invoice.first_failure_at is not None:
-            return True
-    return False
+    return not any(
+        _missing(turn, other) and (other.created, other.id) > (invoice.created, invoice.id)
+        for other in _counting(turn, subscription)
+    )
+
+
+def _missing(turn: Turn, invoice: Invoice) -> bool:
+    """Whether the money of an invoice should be there and is not."""
+    if invoice.status != "open":
+        return False
+    unconfirmed = (
+        invoice.billing_reason == "subscription_update"
+        and invoice.collection_method == "charge_automatically"
+        and not (invoice.attempted or invoice.charging)
+    )
+    return unconfirmed or invoice.first_failure_at is not None or invoice.overdue(turn.now)
 
 
 def _counting(turn: Turn, subscription: Subscription) -> list[Invoice]:
-    """The subscription's invoices that can decide its status, newest first."""
+    """The loaded, finalized invoices of the subscription that count and are not void, newest first."""
     return [
         invoice
         for invoice in reversed(invoices_of(turn, subscription))
-        if invoice.status not in ("draft", "void") and not invoice.collection_paused
+        if invoice.status not in ("draft", "void") and _counts(subscription, invoice)
     ]
+
+
+# --- what happens to invoices
 
 
 def clear_delinquency(turn: Turn) -> None:
@@ -76,9 +110,7 @@ def clear_delinquency(turn: Turn) -> None:
 
 def payment_failed(turn: Turn, invoice: Invoice) -> None:
     """An automatic payment failed: the subscription is past due if this is the invoice that counts."""
-    subscription = turn.subscription_of(invoice)
-    if subscription is not None and subscription.status == "active" and invoice.id == subscription.status_invoice:
-        turn.updated(turn.alter(subscription, status="past_due"))
+    _fall_behind(turn, invoice)
     become_delinquent(turn)
 
 
@@ -90,20 +122,27 @@ def become_delinquent(turn: Turn) -> None:
 
 def due_date_passed(turn: Turn, invoice: Invoice) -> None:
     """A sent invoice was not paid in time (semantics 6): past due, without any retry."""
-    subscription = turn.subscription_of(invoice)
-    if subscription is not None and subscription.status == "active":
-        turn.updated(turn.alter(subscription, status="past_due"))
+    _fall_behind(turn, invoice)
     become_delinquent(turn)
+
+
+def _fall_behind(turn: Turn, invoice: Invoice) -> None:
+    subscription = turn.subscription_of(invoice)
+    if subscription is not None and subscription.status == "active" and _speaks_last(turn, subscription, invoice):
+        turn.updated(turn.alter(subscription, status="past_due"))
 
 
 def marked_uncollectible(turn: Turn, invoice: Invoice) -> None:
     """The API (or an automation) gave the invoice up: a past due subscription is active again."""
     subscription = turn.subscription_of(invoice)
     if subscription is not None:
-        if subscription.status == "past_due" and invoice.id == subscription.status_invoice:
-            turn.updated(turn.alter(subscription, status="active"))
+        pending = subscription.pending_update
+        if pending is not None and pending.invoice == invoice.id:
+            pending_update.drop(turn, subscription)
         elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
             resumption.activate(turn, subscription)
+        elif subscription.status == "past_due" and _speaks_last(turn, subscription, invoice):
+            _plan_notice(turn, turn.alter(subscription, status="active"))
     clear_delinquency(turn)
 
 
@@ -129,33 +168,32 @@ def invoice_voided(turn: Turn, invoice: Invoice) -> None:
         pending_update.drop(turn, subscription)
     elif subscription.status == "paused":
         if invoice.id == subscription.resumption_invoice:
-            turn.note(subscription, resumption_invoice=None)
-    elif invoice.id == subscription.first_invoice:
-        _first_invoice_voided(turn, subscription)
-    elif invoice.id == subscription.status_invoice or subscription.status in ("past_due", "unpaid"):
+            resumption.give_up(turn, subscription)
+    elif subscription.status == "incomplete":
+        if invoice.id == subscription.first_invoice:
+            expire(turn, subscription)
+    elif _speaks_last(turn, subscription, invoice):
         _walk_remaining(turn, subscription)
-
-
-def _first_invoice_voided(turn: Turn, subscription: Subscription) -> None:
-    if subscription.status == "incomplete":
-        expire(turn, subscription)
-    elif subscription.status == "past_due":
-        turn.updated(turn.alter(subscription, status="active"))
 
 
 def _walk_remaining(turn: Turn, subscription: Subscription) -> None:
     """Newest to oldest, the first invoice that says something decides; none means active."""
+    remaining = [invoice for invoice in invoices_of(turn, subscription) if invoice.status != "void"]
+    newest = max((invoice.id for invoice in remaining if _counts(subscription, invoice)), default=None)
+    subscription = turn.note(subscription, status_invoice=newest)
+    if subscription.status not in ("active", "past_due", "unpaid"):
+        return
     for invoice in _counting(turn, subscription):
         if invoice.status in ("paid", "uncollectible"):
             break
         if _retries_exhausted(invoice):
-            _fall_behind(turn, subscription, turn.settings.subscription_final_action)
+            _act_on_missing(turn, subscription, turn.settings.subscription_final_action)
             return
         if invoice.overdue(turn.now):
-            _fall_behind(turn, subscription, "past_due")
+            _act_on_missing(turn, subscription, "past_due")
             return
-    if subscription.status in ("past_due", "unpaid"):
-        turn.updated(turn.alter(subscription, status="active"))
+    if subscription.status != "active":
+        _plan_notice(turn, turn.alter(subscription, status="active"))
 
 
 def _retries_exhausted(invoice: Invoice) -> bool:
@@ -166,7 +204,7 @@ def _retries_exhausted(invoice: Invoice) -> bool:
     )
 
 
-def _fall_behind(turn: Turn, subscription: Subscription, action: SubscriptionFinalAction) -> None:
+def _act_on_missing(turn: Turn, subscription: Subscription, action: SubscriptionFinalAction) -> None:
     if action == "past_due":
         turn.updated(turn.alter(subscription, status="past_due"))
     else:

@@ -17,9 +17,7 @@ def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> S
     the customer's next invoice takes them.
     """
     pending = subscription.pending_update
-    details = subscription.cancellation_details
-    if details.reason is None:
-        details = msgspec.structs.replace(details, reason=reason)
+    details = msgspec.structs.replace(subscription.cancellation_details, reason=reason)
     subscription = turn.alter(
         subscription,
         status="canceled",

@@ -11,7 +11,8 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, is_not
 from typing import Any, Final, Generic, TypeVar
 
 import asyncpg
@@ -30,6 +31,12 @@ _SCALARS: Final[Mapping[object, str]] = {
 }
 _encode_json: Final = msgspec.json.encode
 _JSONB_VERSION: Final = b"\x01"
+_DERIVED_TYPE: Final = "bigint"
+_UPDATES_MAX: Final = 50
+"""How many kinds of change get a statement of their own; each is kept prepared on each connection."""
+
+
+_QUERIES: Final = read_queries("rows", {name: f"{{{name}}}" for name in ("table", "assignments", "arrays", "columns")})
 
 
 def encode_jsonb(value: object) -> bytes:
@@ -113,6 +120,21 @@ class Rows(Generic[T]):
             "filters": "{filters}",
         }
         self.queries: Queries = read_queries(source, self.placeholders)
+        self._indexes = range(len(self.fields))
+        self._derivations = dict(derived or {})
+        self._updates: dict[tuple[int, ...], _Update] = {}
+
+    def changed(self, before: T, after: T) -> tuple[int, ...]:
+        """Which fields are no longer the same object, by their places in the struct."""
+        return tuple(compress(self._indexes, map(is_not, self._values(before), self._values(after))))
+
+    def update_of(self, changed: tuple[int, ...]) -> _Update | None:
+        """The statement that writes just some fields, and what is derived; None when there are too many kinds."""
+        update = self._updates.get(changed)
+        if update is None and changed and len(self._updates) < _UPDATES_MAX:
+            names = [self.fields[index] for index in changed]
+            update = self._updates[changed] = _Update(self.table, names, self.sql_types, self._derivations)
+        return update
 
     def encode(self, items: Sequence[T]) -> list[tuple[object, ...]]:
         """The rows of some structs, derived columns included, ready to be one array parameter."""
@@ -132,6 +154,36 @@ class Rows(Generic[T]):
                     values[name] = decode(data)
             found.append(struct(**values))
         return found
+
+
+class _Update:
+    """A statement that writes some columns of many rows, each column an array parameter."""
+
+    __slots__ = ("_derive", "_values", "sql")
+
+    def __init__(
+        self,
+        table: str,
+        names: Sequence[str],
+        sql_types: Mapping[str, str],
+        derived: Mapping[str, Callable[[Any], object]],
+    ) -> None:
+        columns = [*names, *derived]
+        types = ["text", *(sql_types.get(name, _DERIVED_TYPE) for name in columns)]
+        self.sql = _QUERIES["update_columns"].format(
+            table=table,
+            assignments=_Assignments(columns),
+            arrays=", ".join(f"${number}::{sql_type}[]" for number, sql_type in enumerate(types, start=2)),
+            columns=_Columns(["id", *columns]),
+        )
+        self._values = attrgetter("id", *names)
+        self._derive = tuple(derived.values())
+
+    def encode(self, items: Sequence[Any]) -> list[Sequence[object]]:
+        """The columns of some structs, each ready to be an array parameter."""
+        columns: list[Sequence[object]] = list(zip(*map(self._values, items), strict=True))
+        columns += [[derive(item) for item in items] for derive in self._derive]
+        return columns
 
 
 def _sql_type(hint: object) -> str:

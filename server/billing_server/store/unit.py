@@ -18,12 +18,14 @@ from billing_server.domain.test_clock import TestClock
 from billing_server.store import event as event_log
 from billing_server.store import owners, test_clock
 from billing_server.store.account import ACCOUNTS, API_KEYS, ChangedPages
-from billing_server.store.book import BOOK_ROWS, BookRow, Loader, SavedBook, Saver
+from billing_server.store.book import BOOK_ROWS, BookRow
 from billing_server.store.catalog import PRICES, PRODUCTS
 from billing_server.store.database import Transaction
 from billing_server.store.errors import StoreCorrupted
 from billing_server.store.event import EventRow
 from billing_server.store.idempotency import IDEMPOTENCY, IdempotencyRow
+from billing_server.store.loading import Loader
+from billing_server.store.saving import SavedBook, Saver
 from billing_server.store.test_clock import TEST_CLOCKS
 
 

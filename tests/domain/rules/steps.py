@@ -26,6 +26,8 @@ from tests.domain.rules.shop import OK, at
 from tests.domain.rules.story import Story
 
 Step = Callable[[Story], None]
+Fields = dict[str, Any]
+"""Fields of a command, by name."""
 
 START = "2025-01-01"
 
@@ -395,11 +397,11 @@ def _check(thing: Any, wanted: dict[str, Any]) -> None:
         found: Any = thing
         for name in path.split("__"):
             found = found[int(name)] if name.isdigit() else getattr(found, name)
-        if isinstance(value, str) and isinstance(found, int):
-            value = at(value)
-        elif value == "set":
+        if value == "set":
             assert found is not None, f"{path} of {thing}"
             continue
+        if isinstance(value, str) and isinstance(found, int):
+            value = at(value)
         assert found == value, f"{path} is {found!r}, not {value!r}, of {thing}"
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.domain.rules.shop import ASK, BAD, LOST, MUTE, OK
 from tests.domain.rules.steps import (
+    Fields,
     Row,
     adjust_balance,
     attach,
@@ -352,6 +353,17 @@ PAYING_LATER = [
     ),
 ]
 
+NOT_YET: list[Fields] = [
+    {"quantity": 2},
+    {"price": "M10"},
+    {"trial_end": "2025-02-01"},
+    {"cancel_at_period_end": True},
+    {"billing_cycle_anchor_now": True},
+    {"collection_method": "send_invoice", "days_until_due": 5},
+    {"add_invoice_items": ["SETUP"]},
+    {"pause_collection": None, "off_session": True},
+]
+
 INCOMPLETE_UPDATES = [
     row(
         "S14: metadata, description, saving and the card may change",
@@ -374,16 +386,7 @@ INCOMPLETE_UPDATES = [
             refused("subscription_incomplete"),
             card=BAD,
         )
-        for change in (
-            {"quantity": 2},
-            {"price": "M10"},
-            {"trial_end": "2025-02-01"},
-            {"cancel_at_period_end": True},
-            {"billing_cycle_anchor_now": True},
-            {"collection_method": "send_invoice", "days_until_due": 5},
-            {"add_invoice_items": ["SETUP"]},
-            {"pause_collection": None, "off_session": True},
-        )
+        for change in NOT_YET
     ),
     row(
         "the card that paid is kept when asked for",

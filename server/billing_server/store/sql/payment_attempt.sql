@@ -24,7 +24,9 @@ SELECT {columns} FROM payment_attempts WHERE account_id = $1 {filters} ORDER BY 
 SELECT {columns:o}
 FROM unnest($2::text[]) AS wanted (customer)
 CROSS JOIN LATERAL (
-    SELECT * FROM payment_attempts WHERE account_id = $1 AND customer = wanted.customer AND state IN ('started', 'unknown') OFFSET 0
+    SELECT * FROM payment_attempts
+    WHERE account_id = $1 AND customer = wanted.customer AND state IN ('started', 'unknown')
+    OFFSET 0
 ) AS o
 ORDER BY o.id;
 

@@ -24,7 +24,9 @@ SELECT {columns} FROM refunds WHERE account_id = $1 {filters} ORDER BY created D
 SELECT {columns:o}
 FROM unnest($2::text[]) AS wanted (customer)
 CROSS JOIN LATERAL (
-    SELECT * FROM refunds WHERE account_id = $1 AND customer = wanted.customer AND status IN ('pending', 'unknown') OFFSET 0
+    SELECT * FROM refunds
+    WHERE account_id = $1 AND customer = wanted.customer AND status IN ('pending', 'unknown')
+    OFFSET 0
 ) AS o
 ORDER BY o.id;
 

@@ -1,0 +1,92 @@
+"""Deadlines and callers that go away: what was begun is finished whole, and the server's maximum holds."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+
+from billing.v1.customer_service_pb2 import CreateCustomerRequest, ListCustomersRequest
+from billing.v1.event_service_pb2 import StreamEventsRequest
+from billing.v1.subscription_model_pb2 import SUBSCRIPTION_STATUS_ACTIVE, Subscription
+from billing.v1.subscription_service_pb2 import ListSubscriptionsRequest
+from billing_server.bootstrap import Server
+from tests.api.world import subscribed
+from tests.serving import Caller, new_caller, refused, serving
+
+
+async def settled(caller: Caller, customer: str) -> Subscription:
+    """The customer's only subscription, once its first payment has come in."""
+    async with asyncio.timeout(15):
+        while True:
+            request = ListSubscriptionsRequest(customer=customer)
+            listed = await caller.subscriptions.ListSubscriptions(request, metadata=caller.login)
+            if listed.subscriptions and listed.subscriptions[0].status == SUBSCRIPTION_STATUS_ACTIVE:
+                assert len(listed.subscriptions) == 1
+                return listed.subscriptions[0]
+            await asyncio.sleep(0.1)
+
+
+async def test_a_caller_that_goes_away_leaves_the_whole_effect(caller: Caller) -> None:
+    customer, _, request = await subscribed(caller, "pm_card_visa_slow")
+    metadata = caller.metadata(idempotency_key="gone")
+    call = caller.subscriptions.CreateSubscription(request, metadata=metadata)
+    await asyncio.sleep(0.5)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    made = await settled(caller, customer)
+    again = await caller.subscriptions.CreateSubscription(request, metadata=metadata)
+    assert (again.id, again.status) == (made.id, made.status)
+
+
+async def test_a_deadline_that_passes_leaves_the_whole_effect(caller: Caller) -> None:
+    customer, _, request = await subscribed(caller, "pm_card_visa_slow")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await caller.subscriptions.CreateSubscription(request, metadata=caller.login, timeout=0.5)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    await settled(caller, customer)
+
+
+async def test_the_server_has_a_deadline_of_its_own(database_url: str, tmp_path: Path) -> None:
+    async with serving(database_url, tmp_path, {"BILLING_MAX_DEADLINE_SECONDS": "1"}) as server:
+        caller = await new_caller(server)
+        _, _, request = await subscribed(caller, "pm_card_visa_slow")
+        for timeout in (None, 60.0):
+            request.metadata["timeout"] = str(timeout)
+            with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"):
+                await caller.subscriptions.CreateSubscription(request, metadata=caller.login, timeout=timeout)
+        await caller.close()
+
+
+async def test_draining_finishes_what_is_under_way(database_url: str, tmp_path: Path, server: Server) -> None:
+    async with serving(database_url, tmp_path) as draining:
+        caller = await new_caller(draining)
+        customer, _, request = await subscribed(caller, "pm_card_visa_slow")
+        stream = caller.events.StreamEvents(StreamEventsRequest(), metadata=caller.login)
+        await stream.read()
+        creating = asyncio.ensure_future(
+            caller.subscriptions.CreateSubscription(request, metadata=caller.login, timeout=20)
+        )
+        await asyncio.sleep(0.5)
+    assert (await creating).status == SUBSCRIPTION_STATUS_ACTIVE
+    with refused(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"):
+        while True:
+            assert await stream.read() is not grpc.aio.EOF
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await caller.customers.ListCustomers(ListCustomersRequest(), metadata=caller.login, timeout=5)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    await caller.close()
+    elsewhere = await new_caller(server, account_id=caller.account_id)
+    await settled(elsewhere, customer)
+    await elsewhere.close()
+
+
+async def test_too_many_calls_at_once_are_told_to_come_back(
+    server: Server, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.limits, "calls_max", 0)
+    with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMIT"):
+        await caller.customers.CreateCustomer(CreateCustomerRequest(name="Ada"), metadata=caller.login)
