@@ -19,6 +19,7 @@ from billing.v1 import (
     event_model_pb2,
     invoice_service_pb2,
     payment_service_pb2,
+    schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
 )
@@ -34,6 +35,7 @@ _SERVICES = {
     "invoices": invoice_service_pb2,
     "payments": payment_service_pb2,
     "subscriptions": subscription_service_pb2,
+    "schedules": schedule_service_pb2,
     "test_clocks": test_clock_service_pb2,
 }
 
