@@ -38,6 +38,7 @@ async def full_account(store: Store, account_id: str) -> str:
     attempt = samples.attempt(invoice, **SETTLED)
     parts = [
         *(sub, invoice, attempt, samples.refund(attempt), samples.credit_note(invoice)),
+        samples.schedule(owner),
         *(samples.payment_method(owner), samples.invoice_item(owner), samples.balance_transaction(owner)),
     ]
     key = ApiKey(id=samples.new_id("key"), created=NOW, name="key", scopes=("all",), last_four="1234")
