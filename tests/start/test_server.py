@@ -291,5 +291,13 @@ def test_metrics_tell_of_calls_and_work(directory: Path) -> None:
         with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10) as response:
             told = response.read().decode()
     assert 'billing_calls_total{code="OK",method="billing.v1.CustomerService/CreateCustomer"} 1.0' in told
-    for name in ("due_books", "books_parked_total", "streams_open", "stream_lag_events", "call_seconds_bucket"):
+    assert "billing_due_books 0.0" in told
+    for name in (
+        "due_seconds",
+        "charges",
+        "books_parked_total",
+        "streams_open",
+        "stream_lag_events",
+        "call_seconds_bucket",
+    ):
         assert f"billing_{name}" in told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Final
 
@@ -17,9 +17,6 @@ REQUEST_ID_KEY: Final = "x-request-id"
 TRACE_KEY: Final = "traceparent"
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 AUTHORIZATION_KEY: Final = "authorization"
-
-LOG_FIELDS: ContextVar[Mapping[str, str]] = ContextVar("LOG_FIELDS")
-"""What the log lines of the running call carry: method, request id, trace, account. Never a secret."""
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -77,7 +74,7 @@ class Call:
         return self.identity.account_id
 
     def log_fields(self) -> dict[str, str]:
-        """What the call's log lines carry."""
+        """What the call's log lines carry: method, request id, trace, account. Never a secret."""
         fields = {"method": self.name, "request_id": self.request_id}
         if self.trace_id is not None:
             fields["trace_id"] = self.trace_id
@@ -101,3 +98,7 @@ def _accepted_request_id(given: str | None) -> str:
     if given is not None and _REQUEST_ID.fullmatch(given) is not None:
         return given
     return f"req_{secrets.token_hex(12)}"
+
+
+RUNNING: ContextVar[Call] = ContextVar("RUNNING")
+"""The call that is being worked on: log lines carry its `log_fields`."""

@@ -80,7 +80,7 @@ def _take_over(turn: Turn, subscription: Subscription, command: CreateSubscripti
         start_date=subscription.current_period_start,
         end_date=end,
         items=phases.as_phase_items(subscription.items),
-        trial_end=subscription.trial_end if subscription.status == "trialing" else None,
+        trial_end=min(subscription.trial_end or end, end) if subscription.status == "trialing" else None,
         default_payment_method=subscription.default_payment_method,
     )
     schedule = turn.put(

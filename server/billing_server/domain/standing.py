@@ -42,7 +42,7 @@ def _activate(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
         _plan_notice(turn, subscription)
         cycle.announce_trial_end(turn, turn.subscriptions[subscription.id])
     elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
-        resumption.activate(turn, subscription)
+        resumption.activate(turn, subscription, invoice.period_start, invoice.period_end)
     elif subscription.status in ("past_due", "unpaid") and _speaks_last(turn, subscription, invoice):
         _plan_notice(turn, turn.alter(subscription, status="active"))
 
@@ -108,10 +108,11 @@ def clear_delinquency(turn: Turn) -> None:
         turn.updated(turn.alter(turn.customer, delinquent=False))
 
 
-def payment_failed(turn: Turn, invoice: Invoice) -> None:
-    """An automatic payment failed: the subscription is past due if this is the invoice that counts."""
+def payment_failed(turn: Turn, invoice: Invoice, *, automatic: bool) -> None:
+    """A scheduled payment failed: the subscription is past due if its invoice decides."""
     _fall_behind(turn, invoice)
-    become_delinquent(turn)
+    if automatic:
+        become_delinquent(turn)
 
 
 def become_delinquent(turn: Turn) -> None:
@@ -140,7 +141,7 @@ def marked_uncollectible(turn: Turn, invoice: Invoice) -> None:
         if pending is not None and pending.invoice == invoice.id:
             pending_update.drop(turn, subscription)
         elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
-            resumption.activate(turn, subscription)
+            resumption.activate(turn, subscription, invoice.period_start, invoice.period_end)
         elif subscription.status == "past_due" and _speaks_last(turn, subscription, invoice):
             _plan_notice(turn, turn.alter(subscription, status="active"))
     clear_delinquency(turn)
