@@ -1,0 +1,578 @@
+"""Schedules: phases, their order at one moment, trials, anchors, ends and changes (semantics 1, 2.4, 4, 7)."""
+
+from __future__ import annotations
+
+import pytest
+
+from billing_server.domain import signup
+from billing_server.domain.account import Settings
+from billing_server.domain.schedule import ScheduleDefaults
+from tests.domain.rules.shop import BAD, LOST, OK
+from tests.domain.rules.sights import (
+    balance,
+    events,
+    events_of,
+    invoice,
+    invoices,
+    pending,
+    period,
+    plan,
+    refused,
+    sub,
+    totals,
+)
+from tests.domain.rules.steps import (
+    Row,
+    attach,
+    cancel,
+    cancel_schedule,
+    change_schedule,
+    delete_customer,
+    detach,
+    mark,
+    pause,
+    phase,
+    release,
+    resume,
+    row,
+    schedule,
+    subscribe,
+    take_over,
+    to,
+    update,
+)
+from tests.domain.rules.story import Story
+
+STARTING = [
+    row(
+        "later: a draft for the draft hour, whatever the card",
+        schedule(phase("M31", iterations=2), start_date="2025-02-01"),
+        plan(status="not_started", current_phase=None, subscription=None),
+        events("""
+            customer.updated was=currency
+            subscription_schedule.created
+        """),
+        to("2025-02-01"),
+        plan(status="active", current_phase__start_date="2025-02-01", current_phase__end_date="2025-04-01"),
+        sub(status="active", schedule="set", latest_invoice="set"),
+        invoice(status="draft", total=3100, billing_reason="subscription_create", auto_advance=True),
+        events("""
+            customer.subscription.created status=active
+            invoice.created status=draft
+            subscription_schedule.updated was=current_phase,status,subscription
+        """),
+        to("2025-02-01 01:00"),
+        invoice(status="open", attempt_count=1),
+        sub(status="past_due"),
+        card=BAD,
+    ),
+    row(
+        "now: within the request, nothing is charged yet",
+        schedule(phase("M31")),
+        sub(status="active"),
+        invoice(status="draft", automatically_finalizes_at="2025-01-01 01:00"),
+        to("2025-01-01 01:00"),
+        invoices("paid"),
+    ),
+    row(
+        "by invoices: a draft as well",
+        schedule(phase("M31", collection_method="send_invoice", days_until_due=10)),
+        invoice(status="draft", due_date="2025-01-11"),
+        to("2025-01-01 01:00"),
+        invoice(status="open"),
+    ),
+    row(
+        "with a free trial: nothing due is settled at once",
+        schedule(phase("M31", trial=True)),
+        sub(status="trialing", trial_end="2025-02-01"),
+        invoices("paid"),
+    ),
+    row(
+        "with a trial and a fee: due after the draft hour, trialing all the while",
+        schedule(phase("M31", trial=True, add_invoice_items=["SETUP"])),
+        sub(status="trialing"),
+        invoice(status="draft", total=2000),
+        to("2025-01-01 01:00"),
+        invoice(status="paid"),
+        sub(status="trialing"),
+    ),
+    row(
+        "never in the past", schedule(phase("M31"), start_date="2024-12-31"), refused("time_out_of_range", "start_date")
+    ),
+    row(
+        "not of a price that is not sold",
+        schedule(phase("M31"), phase("M_OLD")),
+        refused("price_inactive", "phases[1].items[0].price"),
+    ),
+    row(
+        "not in two currencies",
+        schedule(phase("M31"), phase("M31_EUR")),
+        refused("currency_mismatch", "phases[1].items[0].price"),
+    ),
+    row(
+        "a first schedule fixes the currency of the customer before it starts",
+        schedule(phase("M31"), start_date="2025-02-01"),
+        subscribe("M31_EUR"),
+        refused("currency_mismatch"),
+    ),
+]
+
+LENGTHS = [
+    row(
+        "billing periods along the anchor do not drift",
+        schedule(phase("M31", iterations=1), phase("M31", iterations=1), phase("M31", iterations=1)),
+        plan(phases__0__end_date="2025-02-28", phases__1__end_date="2025-03-31", phases__2__end_date="2025-04-30"),
+        start="2025-01-31",
+    ),
+    row(
+        "a length by the calendar",
+        schedule(phase("M31", duration=("week", 6))),
+        plan(phases__0__end_date="2025-02-12"),
+    ),
+    row(
+        "after a trial, from its end",
+        schedule(phase("M31", trial_end="2025-01-15", end_date="2025-02-15"), phase("M31")),
+        plan(phases__0__trial_end="2025-01-15", phases__1__end_date="2025-03-15"),
+    ),
+    row(
+        "after a new anchor, from it",
+        schedule(phase("M31", end_date="2025-01-15"), phase("M31", billing_cycle_anchor="phase_start")),
+        plan(phases__1__end_date="2025-02-15"),
+    ),
+    row(
+        "of another interval, from the start of the phase",
+        schedule(phase("M31", end_date="2025-01-15"), phase("Y120")),
+        plan(phases__1__end_date="2026-01-15"),
+    ),
+    row(
+        "off the cycle, from the start of the phase",
+        schedule(phase("M31", end_date="2025-01-15"), phase("M31")),
+        plan(phases__1__end_date="2025-02-15"),
+    ),
+    row("not backwards", schedule(phase("M31", end_date="2024-12-01")), refused("time_out_of_range")),
+    row("not forever", schedule(phase("Y120", iterations=1200)), refused("time_out_of_range", "phases[0].iterations")),
+    row(
+        "trials within their phase",
+        schedule(phase("M31", trial_end="2025-03-01")),
+        refused("time_out_of_range", "phases[0].trial_end"),
+    ),
+    row(
+        "trials of 730 days",
+        schedule(phase("M31", trial=True, duration=("year", 3))),
+        refused("time_out_of_range", "phases[0].trial_end"),
+    ),
+]
+
+CHANGING = [
+    row(
+        "with a renewal of the same second: the new period costs the new price",
+        schedule(phase("M10"), phase("M30")),
+        to("2025-01-31"),
+        mark(),
+        to("2025-02-01"),
+        events("""
+            subscription_schedule.updated was=current_phase
+            customer.subscription.updated was=items
+            customer.subscription.updated was=current_period_end,current_period_start,latest_invoice
+            invoice.created total=3000
+        """),
+        pending(),
+        totals(1000, 3000),
+    ),
+    row(
+        "within a period, prorated on the next invoice",
+        schedule(phase("M10", end_date="2025-01-16 12:00"), phase("M30")),
+        to("2025-01-16 12:00"),
+        pending(-500, 1500),
+        to("2025-02-01"),
+        totals(1000, 4000),
+    ),
+    row(
+        "within a period, invoiced at once: a draft",
+        schedule(phase("M10", end_date="2025-01-16 12:00"), phase("M30", proration_behavior="always_invoice")),
+        to("2025-01-16 12:00"),
+        invoice(status="draft", total=1000, billing_reason="subscription_update"),
+        to("2025-01-16 13:00"),
+        invoice(status="paid"),
+    ),
+    row(
+        "within a period, for nothing",
+        schedule(phase("M10", end_date="2025-01-16 12:00"), phase("M30", proration_behavior="none")),
+        to("2025-02-01"),
+        totals(1000, 3000),
+    ),
+    row(
+        "from free to paid with a renewal: one invoice, the old cycle",
+        schedule(phase("M_FREE"), phase("M30")),
+        to("2025-02-28"),
+        totals(0, 3000),
+        period("2025-02-28", "2025-03-31"),
+        start="2025-01-31",
+    ),
+    row(
+        "another interval: a new cycle, a draft in full",
+        schedule(phase("M30", end_date="2025-01-16 12:00"), phase("Y120")),
+        to("2025-01-16 12:00"),
+        invoice(status="draft", total=12000 - 1500),
+        period("2025-01-16 12:00", "2026-01-16 12:00"),
+    ),
+    row(
+        "a new anchor on a boundary: one invoice",
+        schedule(phase("M30"), phase("M10", billing_cycle_anchor="phase_start")),
+        to("2025-02-28"),
+        totals(3000, 1000),
+        sub(billing_cycle_anchor="2025-02-28"),
+        start="2025-01-31",
+    ),
+    row(
+        "over direct changes",
+        schedule(phase("M10"), phase(("M30", 2))),
+        update(quantity=7, proration_behavior="none"),
+        to("2025-02-01"),
+        sub(items__0__price="M30", items__0__quantity=2),
+        totals(1000, 6000),
+    ),
+    row(
+        "an item of the same price stays the same",
+        schedule(phase("M10", "M30"), phase(("M30", 3))),
+        to("2025-02-01"),
+        sub(items__0__price="M30", items__0__quantity=3),
+        totals(4000, 9000),
+    ),
+    row(
+        "with default settings",
+        schedule(
+            phase("M10"),
+            phase("M30", description="second"),
+            default_settings=ScheduleDefaults(collection_method="send_invoice", days_until_due=5, description="first"),
+        ),
+        sub(description="first", collection_method="send_invoice", days_until_due=5),
+        to("2025-02-01"),
+        sub(description="second", collection_method="send_invoice", days_until_due=5),
+    ),
+    row(
+        "a trial goes over into a paid phase",
+        schedule(phase("M10", trial=True), phase("M30")),
+        to("2025-02-01"),
+        sub(status="active"),
+        totals(0, 3000),
+    ),
+    row(
+        "a trial that was made longer directly ends with its phase",
+        schedule(phase("M10", trial=True), phase("M30")),
+        update(trial_end="2025-03-01"),
+        to("2025-02-01"),
+        sub(status="active", trial_end="2025-02-01", billing_cycle_anchor="2025-02-01"),
+        totals(0, 3000),
+    ),
+    row(
+        "one trial after the other",
+        schedule(phase("M10", trial=True), phase("M10", trial=True), phase("M10")),
+        to("2025-02-01"),
+        sub(status="trialing", trial_end="2025-03-01"),
+        to("2025-03-01"),
+        totals(0, 1000),
+    ),
+    row(
+        "a trial in the middle gives back the rest",
+        schedule(phase("M30", end_date="2025-01-16 12:00"), phase("M30", trial=True, duration=("day", 7))),
+        to("2025-01-16 12:00"),
+        sub(status="trialing", trial_end="2025-01-23 12:00"),
+        balance(-1500, "applied_to_invoice"),
+    ),
+    row(
+        "without a payment method at the end of a trial: paused, and phases only change the items",
+        schedule(phase("M10", trial=True), phase("M10"), phase("M30", billing_cycle_anchor="phase_start")),
+        update(missing_payment_method="pause"),
+        to("2025-02-01"),
+        sub(status="paused"),
+        to("2025-03-01"),
+        sub(status="paused", items__0__price="M30"),
+        totals(0),
+        attach(OK),
+        resume(),
+        totals(0, 3000),
+        card=None,
+    ),
+    row(
+        "while collection is paused: applied, nothing collected",
+        schedule(phase("M10", end_date="2025-01-16 12:00"), phase("M30", proration_behavior="always_invoice")),
+        to("2025-01-10"),
+        pause("void"),
+        to("2025-02-01"),
+        sub(items__0__price="M30", status="active"),
+        invoices("paid", "void", "void"),
+        plan(status="active"),
+    ),
+    row(
+        "a pending update is dropped",
+        schedule(phase("M10", end_date="2025-01-16 12:00"), phase("M30")),
+        to("2025-01-16"),
+        attach(BAD),
+        update(quantity=5, payment_behavior="pending_if_incomplete", proration_behavior="always_invoice"),
+        sub(pending_update="set"),
+        to("2025-01-16 12:00"),
+        sub(pending_update=None, items__0__quantity=1, items__0__price="M30"),
+        events_of("customer.subscription.pending", "customer.subscription.pending_update_expired"),
+    ),
+]
+
+ENDING = [
+    row(
+        "released: the subscription lives on",
+        schedule(phase("M10"), start_date="2025-01-02"),
+        to("2025-02-02"),
+        plan(status="released", subscription=None, released_subscription="set", released_at="2025-02-02"),
+        sub(status="active", schedule=None),
+        events_of(
+            "subscription_schedule",
+            """
+            subscription_schedule.created
+            subscription_schedule.updated
+            subscription_schedule.expiring
+            subscription_schedule.released
+            """,
+        ),
+    ),
+    row(
+        "completed: the subscription ends",
+        schedule(phase("M10"), phase("M10"), end_behavior="cancel"),
+        sub(cancel_at=None),
+        to("2025-02-01"),
+        sub(cancel_at="2025-03-01"),
+        to("2025-03-01"),
+        plan(status="completed", completed_at="2025-03-01", subscription="set"),
+        sub(status="canceled", ended_at="2025-03-01"),
+        totals(1000, 1000),
+    ),
+    row(
+        "completed within a period, which is shortened",
+        schedule(phase("M31", end_date="2025-02-15"), end_behavior="cancel"),
+        to("2025-02-15"),
+        plan(status="completed"),
+        totals(3100, 1550),
+    ),
+    row(
+        "short ones are announced at once",
+        schedule(phase("W7")),
+        events_of("subscription_schedule.exp", "subscription_schedule.expiring"),
+    ),
+    row(
+        "released by hand: the planned end goes",
+        schedule(phase("M10"), end_behavior="cancel"),
+        release(),
+        plan(status="released"),
+        sub(cancel_at=None, canceled_at=None, schedule=None),
+    ),
+    row(
+        "released by hand: the planned end stays",
+        schedule(phase("M10"), end_behavior="cancel"),
+        release(preserve_cancel_date=True),
+        sub(cancel_at="2025-02-01"),
+        to("2025-02-01"),
+        sub(status="canceled"),
+    ),
+    row(
+        "released before it starts",
+        schedule(phase("M10"), start_date="2025-02-01"),
+        release(),
+        plan(status="released", released_subscription=None),
+        to("2025-02-02"),
+        invoices(),
+        release(),
+        refused("schedule_ended"),
+    ),
+    row(
+        "canceled by hand, with a credit for the rest",
+        schedule(phase("M30")),
+        to("2025-01-16 12:00"),
+        cancel_schedule(),
+        plan(status="canceled", canceled_at="2025-01-16 12:00"),
+        sub(status="canceled"),
+        balance(-1500, "applied_to_invoice"),
+    ),
+    row(
+        "canceled by hand, without any",
+        schedule(phase("M30")),
+        to("2025-01-16 12:00"),
+        cancel_schedule(invoice_now=False, prorate=False),
+        sub(status="canceled"),
+        totals(3000),
+    ),
+    row(
+        "canceled before it starts",
+        schedule(phase("M30"), start_date="2025-02-01"),
+        cancel_schedule(),
+        events_of("subscription_schedule.ca", "subscription_schedule.canceled"),
+        cancel_schedule(),
+        refused("schedule_ended"),
+    ),
+    row(
+        "with the subscription",
+        schedule(phase("M30")),
+        cancel(),
+        plan(status="canceled"),
+    ),
+    row(
+        "with the customer, begun or not",
+        schedule(phase("M30")),
+        schedule(phase("M30"), start_date="2025-02-01"),
+        delete_customer(),
+        plan(0, status="canceled"),
+        plan(1, status="canceled"),
+    ),
+    row(
+        "with payments that never come",
+        schedule(phase("M30", iterations=3)),
+        to("2025-01-31"),
+        sub(status="canceled"),
+        plan(status="canceled"),
+        events_of("subscription_schedule.a", "subscription_schedule.aborted"),
+        card=BAD,
+        settings=Settings(subscription_final_action="cancel"),
+    ),
+]
+
+TAKING_OVER = [
+    row(
+        "the current period is the only phase",
+        subscribe(("M30", 2)),
+        to("2025-01-10"),
+        mark(),
+        take_over(),
+        plan(
+            status="active",
+            phases__0__start_date="2025-01-01",
+            phases__0__end_date="2025-02-01",
+            phases__0__items__0__quantity=2,
+        ),
+        events("""
+            subscription_schedule.created
+            customer.subscription.updated was=schedule
+        """),
+        to("2025-02-01"),
+        plan(status="released"),
+    ),
+    row(
+        "a trial",
+        subscribe("M30", trial_end="2025-01-15"),
+        take_over(),
+        plan(phases__0__trial_end="2025-01-15", phases__0__end_date="2025-01-15"),
+    ),
+    row(
+        "a cancellation with the period",
+        subscribe("M30", cancel_at_period_end=True),
+        take_over(),
+        plan(end_behavior="cancel"),
+        sub(cancel_at="2025-02-01", cancel_at_period_end=False),
+    ),
+    row(
+        "a cancellation at a moment",
+        subscribe("M30", cancel_at="2025-03-15"),
+        take_over(),
+        plan(end_behavior="cancel", phases__0__end_date="2025-03-15"),
+    ),
+    row("not twice", subscribe("M30"), take_over(), take_over(), refused("subscription_scheduled")),
+    row("not one that has ended", subscribe("M30"), cancel(), take_over(), refused("subscription_terminal")),
+    row("not an unpaid first", subscribe("M30"), take_over(), refused("subscription_incomplete"), card=BAD),
+]
+
+UPDATING = [
+    row(
+        "the current phase at once, later ones later",
+        schedule(phase("M10")),
+        to("2025-01-16 12:00"),
+        change_schedule(phase("M30", end_date="2025-02-01"), phase("M10"), end_behavior="cancel"),
+        sub(items__0__price="M30", cancel_at=None),
+        pending(-500, 1500),
+        plan(phases__1__end_date="2025-03-01", end_behavior="cancel"),
+        to("2025-02-01"),
+        sub(items__0__price="M10", cancel_at="2025-03-01"),
+        totals(1000, 2000),
+    ),
+    row(
+        "the end alone",
+        schedule(phase("M10")),
+        change_schedule(end_behavior="cancel"),
+        sub(cancel_at="2025-02-01"),
+        change_schedule(end_behavior="release"),
+        sub(cancel_at=None),
+    ),
+    row(
+        "later phases leave direct changes of the current one alone",
+        schedule(phase("M10")),
+        update(quantity=5, proration_behavior="none"),
+        change_schedule(phase("M10"), phase("M30")),
+        sub(items__0__quantity=5),
+    ),
+    row(
+        "a trial of the current phase",
+        schedule(phase("M10", trial=True)),
+        change_schedule(phase("M10", trial_end="2025-01-20")),
+        sub(status="trialing", trial_end="2025-01-20"),
+        change_schedule(phase("M10", end_date="2025-02-01")),
+        to("2025-01-02"),
+        sub(status="active", billing_cycle_anchor="2025-01-01"),
+    ),
+    row(
+        "a later start",
+        schedule(phase("M10"), start_date="2025-02-01"),
+        change_schedule(phase("M10", start_date="2025-03-01")),
+        to("2025-02-28"),
+        plan(status="not_started"),
+        to("2025-03-01"),
+        plan(status="active"),
+    ),
+    row(
+        "the current phase does not end in the past",
+        schedule(phase("M10")),
+        to("2025-01-10"),
+        change_schedule(phase("M10", end_date="2025-01-09")),
+        refused("time_out_of_range", "phases[0].end_date"),
+    ),
+    row(
+        "the current phase keeps its start",
+        schedule(phase("M10")),
+        to("2025-01-10"),
+        change_schedule(phase("M10", start_date="2025-01-05", end_date="2025-02-01")),
+        refused("time_out_of_range", "phases[0].start_date"),
+    ),
+    row(
+        "only what was read",
+        schedule(phase("M10")),
+        change_schedule(metadata={"a": "b"}, etag="v7"),
+        refused("etag_mismatch"),
+        change_schedule(metadata={"a": "b"}, etag="v1"),
+        plan(metadata={"a": "b"}, version=2),
+    ),
+    row(
+        "the end of a scheduled subscription is not changed directly",
+        schedule(phase("M10")),
+        update(cancel_at_period_end=True),
+        refused("subscription_scheduled"),
+        update(cancel_at="2025-01-20"),
+        refused("subscription_scheduled"),
+    ),
+]
+
+
+@pytest.mark.parametrize("story", [*STARTING, *LENGTHS, *CHANGING, *ENDING, *TAKING_OVER, *UPDATING])
+def test_schedules(story: Row) -> None:
+    story.play()
+
+
+def test_a_payment_method_that_was_detached_meanwhile_is_not_set() -> None:
+    def steps(story: Story) -> None:
+        second = phase("M30", default_payment_method=story.method(LOST).id)
+        schedule(phase("M10"), second)(story)
+
+    then = (detach(LOST), to("2025-02-01"), sub(items__0__price="M30", default_payment_method=None))
+    row("", attach(LOST, default=False), steps, *then).values[0].play()
+
+
+def test_a_customer_has_at_most_500_active_or_scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schedules that have not started count like subscriptions; the limit is lowered, to be reached soon."""
+    steps = (subscribe("M10"), *[schedule(phase("M10"), start_date="2025-02-01")] * 2)
+    monkeypatch.setattr(signup, "SUBSCRIPTIONS_MAX", 3)
+    row("", *steps, subscribe("M10"), refused("customer_max_subscriptions")).values[0].play()
+    row("", *steps, schedule(phase("M10")), refused("customer_max_subscriptions")).values[0].play()
