@@ -18,6 +18,7 @@ from billing_server.domain.etag import check_etag
 from billing_server.domain.invoice import Invoice, InvoiceItem, InvoiceLine
 from billing_server.domain.invoicing import (
     added_lines,
+    anything_due,
     create_invoice,
     finalize,
     metered_lines,
@@ -268,8 +269,11 @@ def _apply(
         **({"status_invoice": invoice_id} if counts else {}),
     )
     turn.updated(after)
-    draft_hour = draft_hour and (after.status != "trialing" or sum(line.amount for line in change.lines) > 0)
-    invoice = _draft(turn, after, invoice_id, change.lines, draft_hour=draft_hour, trial_over=command.trial_end_now)
+    sweep = pending_items(turn, subscription=after.id, currency=after.currency)
+    if draft_hour and after.status == "trialing":
+        draft_hour = anything_due(turn, change.lines, sweep, after.currency)
+    trial_over = command.trial_end_now
+    invoice = _draft(turn, after, invoice_id, change.lines, sweep, draft_hour=draft_hour, trial_over=trial_over)
     _process(turn, after, invoice, command, draft_hour=draft_hour)
     return _announce(turn, before, turn.subscriptions[after.id])
 
@@ -279,6 +283,7 @@ def _draft(
     subscription: Subscription,
     invoice_id: str,
     lines: list[InvoiceLine],
+    sweep: list[InvoiceItem],
     *,
     draft_hour: bool,
     trial_over: bool,
@@ -292,7 +297,7 @@ def _draft(
         lines=lines,
         period=(turn.now, turn.now),
         subscription=subscription,
-        sweep=pending_items(turn, subscription=subscription.id, currency=subscription.currency),
+        sweep=sweep,
         collection_method=subscription.collection_method,
         days_until_due=subscription.days_until_due,
         auto_advance=subscription.status != "unpaid",

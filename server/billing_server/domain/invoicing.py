@@ -304,6 +304,12 @@ def settled_amounts(total: int, starting_balance: int, currency: str) -> tuple[i
     return raw, 0
 
 
+def anything_due(turn: Turn, lines: Iterable[InvoiceLine], sweep: Iterable[InvoiceItem], currency: str) -> bool:
+    """Whether an invoice of these lines and items would ask for money now."""
+    total = sum(line.amount for line in lines) + sum(item.amount for item in sweep)
+    return settled_amounts(total, turn.customer.balance, currency)[0] > 0
+
+
 def finalize(
     turn: Turn,
     invoice: Invoice,

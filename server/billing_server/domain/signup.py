@@ -12,6 +12,7 @@ from billing_server.domain.errors import LimitReached, WrongState, invalid
 from billing_server.domain.invoice import Invoice, InvoiceLine
 from billing_server.domain.invoicing import (
     added_lines,
+    anything_due,
     create_invoice,
     finalize,
     metered_lines,
@@ -287,9 +288,11 @@ def _first_invoice(
 ) -> Subscription:
     automatic = subscription.collection_method == "charge_automatically"
     scheduled = subscription.schedule is not None
-    immediate = (automatic or subscription.status == "trialing") and not (
-        scheduled and (subscription.status != "trialing" or any(line.amount for line in lines))
-    )
+    trialing = subscription.status == "trialing"
+    sweep = pending_items(turn, subscription=None, currency=subscription.currency)
+    immediate = automatic or trialing
+    if scheduled:
+        immediate = trialing and not anything_due(turn, lines, sweep, subscription.currency)
     invoice_id = turn.new_id("in")
     invoice = create_invoice(
         turn,
@@ -299,7 +302,7 @@ def _first_invoice(
         lines=lines,
         period=(turn.now, turn.now),
         subscription=subscription,
-        sweep=pending_items(turn, subscription=None, currency=subscription.currency),
+        sweep=sweep,
         collection_method=subscription.collection_method,
         days_until_due=subscription.days_until_due,
         auto_advance=scheduled or not automatic,
