@@ -23,6 +23,7 @@ from tests.domain.rules.sights import (
 )
 from tests.domain.rules.steps import (
     Row,
+    adjust_balance,
     attach,
     cancel,
     cancel_schedule,
@@ -114,6 +115,18 @@ STARTING = [
         schedule(phase("M31"), start_date="2025-02-01"),
         subscribe("M31_EUR"),
         refused("currency_mismatch"),
+    ),
+]
+
+DEBTS = [
+    row(
+        "with a free trial and an old debt: never incomplete, charged after the draft hour",
+        adjust_balance(700, currency="usd"),
+        schedule(phase("M31", trial=True)),
+        sub(status="trialing"),
+        invoice(status="draft"),
+        to("2025-01-01 01:00"),
+        invoice(status="paid", amount_due=700),
     ),
 ]
 
@@ -556,7 +569,7 @@ UPDATING = [
 ]
 
 
-@pytest.mark.parametrize("story", [*STARTING, *LENGTHS, *CHANGING, *ENDING, *TAKING_OVER, *UPDATING])
+@pytest.mark.parametrize("story", [*STARTING, *DEBTS, *LENGTHS, *CHANGING, *ENDING, *TAKING_OVER, *UPDATING])
 def test_schedules(story: Row) -> None:
     story.play()
 
