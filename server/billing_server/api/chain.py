@@ -80,7 +80,9 @@ class Chain:
             try:
                 with self._limits.call():
                     await self._admit(call)
-                    async with asyncio.timeout(self._seconds(context)):
+                    seconds = self._seconds(context)
+                    call.deadline = time.monotonic() + seconds
+                    async with asyncio.timeout(seconds):
                         return await endpoint(self._edge, call, parse(method.request_type, request))
             except asyncio.CancelledError:
                 code = "CANCELLED"

@@ -28,6 +28,9 @@ BATCH_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 1_000_000
 """A batch that grows beyond is sent in parts: clients accept 4 MiB unless they are told otherwise."""
 
+_FIRST_READ: Final = 50
+"""How many events are read while it is not known how large they are."""
+
 HEARTBEAT_DEFAULT: Final = 15
 HEARTBEAT_MAX: Final = 300
 FILTERS_MAX: Final = 100
@@ -82,13 +85,15 @@ class EventStreams:
         ):
             progress.reached = await self._start(account_id, wanted.after)
             told_at, caught_up, look = time.monotonic(), False, True
+            limit = min(wanted.batch_max, _FIRST_READ)
             while True:
                 rung.clear()
                 if look:
                     await tail.refresh()
-                page = tail.take(progress.reached, wanted.batch_max, wanted.events)
+                page = tail.take(progress.reached, limit, wanted.events)
                 if page is None:
-                    page = await self._look(account_id, wanted, progress.reached)
+                    page = await self._look(account_id, wanted.events, progress.reached, limit)
+                limit = min(wanted.batch_max, _fitting(page.events))
                 progress.head, progress.reached = page.head, page.scanned_to
                 at_head = page.scanned_to >= page.head
                 silent_for = time.monotonic() - told_at
@@ -139,15 +144,21 @@ class EventStreams:
         _refuse_gap(after, oldest, head)
         return after
 
-    async def _look(self, account_id: str, wanted: _Wanted, reached: int) -> EventPage:
+    async def _look(self, account_id: str, wanted: EventFilter, reached: int, limit: int) -> EventPage:
         """What comes after a position. Raises OutOfRange when events of it are no longer kept."""
         async with self._store.view(account_id) as view:
-            page = await view.read_events(after=reached, limit=wanted.batch_max, wanted=wanted.events)
+            page = await view.read_events(after=reached, limit=limit, wanted=wanted)
             if page.scanned_to > reached and not _is_dense(page.events, reached, page.scanned_to):
                 # What is missing was filtered out, or has been purged since the position was reached.
                 oldest = await view.oldest()
                 _refuse_gap(reached, page.head + 1 if oldest is None else oldest, page.head)
         return page
+
+
+def _fitting(events: Sequence[StoredEvent]) -> int:
+    """How many events like these make a batch of the largest size: so many are read next, and held in memory."""
+    size = sum(len(event.payload) for event in events)
+    return max(1, len(events) * BATCH_BYTES_MAX // size) if size else _FIRST_READ
 
 
 def _is_dense(events: Sequence[StoredEvent], after: int, until: int) -> bool:

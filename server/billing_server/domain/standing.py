@@ -13,7 +13,7 @@ from __future__ import annotations
 from billing_server.domain import cycle, pending_update, resumption
 from billing_server.domain.account import SubscriptionFinalAction
 from billing_server.domain.invoice import Invoice
-from billing_server.domain.invoicing import invoices_of
+from billing_server.domain.invoicing import invoices_of, stop_collection
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.termination import end, expire
 from billing_server.domain.turn import Turn
@@ -156,7 +156,13 @@ def final_action(turn: Turn, subscription: Subscription, action: SubscriptionFin
     if action == "unpaid":
         subscription = turn.alter(subscription, status="unpaid", upcoming_at=None)
         turn.updated(subscription)
+        stop_collection(turn, [invoice for invoice in invoices_of(turn, subscription) if _still_tried(invoice)])
     return subscription
+
+
+def _still_tried(invoice: Invoice) -> bool:
+    """Whether time alone would still ask for the money: of what is unpaid, nothing is attempted (semantics 2.1)."""
+    return invoice.status == "draft" or invoice.charging or invoice.next_payment_attempt is not None
 
 
 def invoice_voided(turn: Turn, invoice: Invoice) -> None:
