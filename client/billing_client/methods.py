@@ -17,6 +17,7 @@ from billing.v1 import (
     event_service_pb2,
     invoice_service_pb2,
     payment_service_pb2,
+    schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
 )
@@ -30,6 +31,7 @@ SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
         event_service_pb2,
         invoice_service_pb2,
         payment_service_pb2,
+        schedule_service_pb2,
         subscription_service_pb2,
         test_clock_service_pb2,
     )
