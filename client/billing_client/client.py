@@ -24,6 +24,7 @@ from billing.v1.meter_model_pb2 import MeterEvent
 from billing.v1.meter_service_pb2 import ReportMeterEventsResponse
 from billing.v1.meter_service_pb2_grpc import MeterServiceStub
 from billing.v1.payment_service_pb2_grpc import PaymentServiceStub
+from billing.v1.schedule_service_pb2_grpc import SubscriptionScheduleServiceStub
 from billing.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from billing.v1.test_clock_service_pb2 import AdvanceTestClockProgress, AdvanceTestClockRequest
 from billing.v1.test_clock_service_pb2_grpc import TestClockServiceStub
@@ -47,9 +48,9 @@ class BillingClient:
     timeout_seconds: deadline of each attempt of a call, unless the call names its own by `timeout`.
     retry: how failed attempts are repeated; changes carry the same idempotency key each time.
 
-    The attributes `account`, `catalog`, `customers`, `subscriptions`, `invoices`, `meters`, `payments`, `event_log` and
-    `test_clocks` are the generated stubs of the services. Their unary calls raise BillingError. An idempotency
-    key of one's own is given by `metadata=idempotency_key("order-17")`.
+    The attributes `account`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`, `payments`,
+    `event_log` and `test_clocks` are the generated stubs of the services. Their unary calls raise BillingError. An
+    idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
 
     Raises ApiKeyMissing when there is no key.
     """
@@ -80,6 +81,7 @@ class BillingClient:
         self.catalog = CatalogServiceStub(self._channel)
         self.customers = CustomerServiceStub(self._channel)
         self.subscriptions = SubscriptionServiceStub(self._channel)
+        self.schedules = SubscriptionScheduleServiceStub(self._channel)
         self.invoices = InvoiceServiceStub(self._channel)
         self.meters = MeterServiceStub(self._channel)
         self.payments = PaymentServiceStub(self._channel)

@@ -18,6 +18,7 @@ from billing.v1 import (
     invoice_service_pb2,
     meter_service_pb2,
     payment_service_pb2,
+    schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
 )
@@ -32,6 +33,7 @@ SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
         invoice_service_pb2,
         meter_service_pb2,
         payment_service_pb2,
+        schedule_service_pb2,
         subscription_service_pb2,
         test_clock_service_pb2,
     )

@@ -19,6 +19,7 @@ UNKNOWN_OF = {
     "payment_method": "pm",
     "price": "price",
     "subscription": "sub",
+    "schedule": "sub_sched",
     "item": "si",
     "invoice": "in",
     "draft": "in",

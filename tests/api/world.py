@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, Recurring
 from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest, GetPriceRequest
@@ -20,6 +21,8 @@ from billing.v1.invoice_service_pb2 import (
     ListInvoicesRequest,
 )
 from billing.v1.payment_service_pb2 import CreateRefundRequest, ListPaymentAttemptsRequest
+from billing.v1.schedule_model_pb2 import PhaseItem
+from billing.v1.schedule_service_pb2 import CreateSubscriptionScheduleRequest, PhaseParams
 from billing.v1.subscription_service_pb2 import CreateSubscriptionRequest, ItemParams
 from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
 from billing_server.wire.contract import METHODS
@@ -59,6 +62,14 @@ async def build(caller: Caller) -> World:
     login = caller.login
     customer, price, request = await subscribed(caller)
     subscription = await caller.subscriptions.CreateSubscription(request, metadata=login)
+    schedule = await caller.schedules.CreateSubscriptionSchedule(
+        CreateSubscriptionScheduleRequest(
+            customer=customer,
+            start_date=Timestamp(seconds=4_000_000_000),
+            phases=[PhaseParams(items=[PhaseItem(price=price)], iterations=1)],
+        ),
+        metadata=login,
+    )
     paid = (await caller.invoices.ListInvoices(ListInvoicesRequest(customer=customer), metadata=login)).invoices[0]
     attempts = await caller.payments.ListPaymentAttempts(ListPaymentAttemptsRequest(invoice=paid.id), metadata=login)
     refund = await caller.payments.CreateRefund(
@@ -78,6 +89,7 @@ async def build(caller: Caller) -> World:
         "payment_method": paid.payment_intent.payment_method,
         "price": price,
         "subscription": subscription.id,
+        "schedule": schedule.id,
         "item": subscription.items[0].id,
         "invoice": paid.id,
         "draft": draft.id,
@@ -128,6 +140,10 @@ REQUESTS: Mapping[str, Any] = {
     "SubscriptionService/ResumeSubscription": {"id": "$subscription"},
     "SubscriptionService/PreviewSubscriptionInvoice": {"subscription": "$subscription"},
     "SubscriptionService/ForecastSubscription": {"id": "$subscription", "until": "2031-01-01T00:00:00Z"},
+    "SubscriptionScheduleService/CreateSubscriptionSchedule": {"from_subscription": "$subscription"},
+    "SubscriptionScheduleService/GetSubscriptionSchedule": {"id": "$schedule"},
+    "SubscriptionScheduleService/ListSubscriptionSchedules": {"customer": "$customer"},
+    "SubscriptionScheduleService/UpdateSubscriptionSchedule": {"id": "$schedule", "metadata": {"plan": "gold"}},
     "InvoiceService/CreateInvoice": {"customer": "$customer"},
     "InvoiceService/GetInvoice": {"id": "$invoice"},
     "InvoiceService/ListInvoices": {"customer": "$customer", "subscription": "$subscription"},
@@ -160,6 +176,8 @@ REQUESTS: Mapping[str, Any] = {
     "TestClockService/GetTestClock": {"id": "$clock"},
     "TestClockService/ListTestClocks": {},
     "TestClockService/AdvanceTestClock": {"id": "$clock", "frozen_time": "2100-01-01T00:00:00Z"},
+    "SubscriptionScheduleService/ReleaseSubscriptionSchedule": {"id": "$schedule"},
+    "SubscriptionScheduleService/CancelSubscriptionSchedule": {"id": "$schedule"},
     "SubscriptionService/CancelSubscription": {"id": "$subscription"},
     "InvoiceService/DeleteInvoiceItem": {"id": "$invoice_item"},
     "InvoiceService/DeleteInvoice": {"id": "$draft"},

@@ -20,6 +20,7 @@ from billing.v1 import (
     invoice_service_pb2,
     meter_service_pb2,
     payment_service_pb2,
+    schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
 )
@@ -36,6 +37,7 @@ _SERVICES = {
     "meters": meter_service_pb2,
     "payments": payment_service_pb2,
     "subscriptions": subscription_service_pb2,
+    "schedules": schedule_service_pb2,
     "test_clocks": test_clock_service_pb2,
 }
 

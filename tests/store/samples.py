@@ -16,6 +16,7 @@ from billing_server.domain.customer import BalanceTransaction, Customer, Payment
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, InvoiceLine
 from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, Refund
+from billing_server.domain.schedule import CurrentPhase, Phase, PhaseItem, SubscriptionSchedule
 from billing_server.domain.subscription import Subscription, SubscriptionItem
 from billing_server.domain.test_clock import TestClock
 from billing_server.store.event import EventRow
@@ -105,6 +106,34 @@ def subscription(owner: Customer, **changes: Any) -> Subscription:
         "test_clock": owner.test_clock,
     }
     return Subscription(**{**values, **changes})
+
+
+def schedule(owner: Customer, **changes: Any) -> SubscriptionSchedule:
+    """A schedule of one phase that has not started."""
+    phase = Phase(start_date=NOW + MONTH, end_date=NOW + 2 * MONTH, items=(PhaseItem(price="price_1", quantity=1),))
+    values = {
+        "id": new_id("sub_sched"),
+        "created": NOW,
+        "customer": owner.id,
+        "phases": (phase,),
+        "test_clock": owner.test_clock,
+    }
+    return SubscriptionSchedule(**{**values, **changes})
+
+
+def active_schedule(of: Subscription, end: int = NOW + MONTH, **changes: Any) -> SubscriptionSchedule:
+    """A schedule that a subscription is in, until the end of its only phase."""
+    phase = Phase(start_date=NOW, end_date=end, items=(PhaseItem(price="price_1", quantity=1),))
+    return SubscriptionSchedule(
+        id=new_id("sub_sched"),
+        created=NOW,
+        customer=of.customer,
+        status="active",
+        phases=(phase,),
+        current_phase=CurrentPhase(start_date=NOW, end_date=end),
+        subscription=of.id,
+        **changes,
+    )
 
 
 def invoice(owner: Customer, of: Subscription | None = None, **changes: Any) -> Invoice:
@@ -234,6 +263,7 @@ def refund(of: PaymentAttempt, **changes: Any) -> Refund:
 _MAPPINGS: dict[type[Any], str] = {
     PaymentMethod: "payment_methods",
     Subscription: "subscriptions",
+    SubscriptionSchedule: "schedules",
     Invoice: "invoices",
     InvoiceItem: "invoice_items",
     PaymentAttempt: "attempts",

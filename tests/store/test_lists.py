@@ -17,6 +17,7 @@ from billing_server.store.invoice import CreditNoteFilter, InvoiceFilter, Invoic
 from billing_server.store.listing import Filter
 from billing_server.store.meter import MeterFilter
 from billing_server.store.payment import PaymentAttemptFilter, RefundFilter
+from billing_server.store.schedule import ScheduleFilter
 from billing_server.store.store import Store
 from billing_server.store.subscription import SubscriptionFilter
 from billing_server.store.test_clock import TestClockFilter
@@ -70,6 +71,10 @@ class Scene:
             self.bob, collection_method="send_invoice", days_until_due=3, created=NOW + 5, status="past_due"
         )
         self.ended = samples.subscription(self.ann, status="canceled", ended_at=NOW)
+        self.planned = samples.schedule(self.bob, created=NOW + 5)
+        released: dict[str, Any] = {"status": "released", "released_subscription": self.sub.id, "released_at": NOW}
+        self.released = samples.schedule(self.ann, **released)
+        self.running = samples.active_schedule(self.ended)
         intent = PaymentIntent(
             id="pi_1",
             created=NOW,
@@ -132,6 +137,12 @@ FILTERS: list[tuple[type[Filter[Any]], dict[str, Any], set[str]]] = [
     (SubscriptionFilter, {"collection_method": "send_invoice"}, {"sent"}),
     (SubscriptionFilter, {"test_clock": "clock"}, {"sent"}),
     (SubscriptionFilter, {"created_from": NOW + 5, "created_before": NOW + 6}, {"sent"}),
+    (ScheduleFilter, {}, {"planned", "released", "running"}),
+    (ScheduleFilter, {"customer": "ann", "statuses": ("active", "completed")}, {"running"}),
+    (ScheduleFilter, {"subscription": "ended"}, {"running"}),
+    (ScheduleFilter, {"subscription": "sub"}, {"released"}),
+    (ScheduleFilter, {"test_clock": "clock"}, {"planned"}),
+    (ScheduleFilter, {"created_from": NOW + 1, "created_before": NOW + 6}, {"planned"}),
     (InvoiceFilter, {"customer": "ann"}, {"draft", "paid", "owed"}),
     (InvoiceFilter, {"subscription": "sub"}, {"draft", "paid"}),
     (InvoiceFilter, {"status": "open"}, {"late", "owed"}),
@@ -239,6 +250,7 @@ async def test_a_deleted_clock_takes_its_customers_with_it(store: Store, account
         left: dict[type[Filter[Any]], set[str]] = {
             CustomerFilter: {"ann"},
             SubscriptionFilter: {"sub", "ended"},
+            ScheduleFilter: {"released", "running"},
             InvoiceFilter: {"draft", "paid", "owed"},
             InvoiceItemFilter: {"pending"},
             PaymentAttemptFilter: {"attempt"},

@@ -18,6 +18,7 @@ from billing_server.store.idempotency import IDEMPOTENCY, IdempotencyRow
 from billing_server.store.invoice import CREDIT_NOTES, INVOICE_ITEMS, INVOICES
 from billing_server.store.migrate import migrate
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS
+from billing_server.store.schedule import SCHEDULES
 from billing_server.store.statistics import Statistics
 from billing_server.store.store import Store
 from billing_server.store.subscription import SUBSCRIPTIONS
@@ -46,6 +47,9 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
     (SUBSCRIPTIONS, "load_due", {"subscriptions_by_customer": {"customer"}}),
     (SUBSCRIPTIONS, "load_live", {"subscriptions_by_customer": {"customer"}}),
     (SUBSCRIPTIONS, "count_live", {"subscriptions_by_customer": {"customer"}}),
+    (SCHEDULES, "get", {"subscription_schedules_pkey": {"id"}}),
+    (SCHEDULES, "update", {"subscription_schedules_pkey": {"id"}}),
+    (SCHEDULES, "load_live", {"subscription_schedules_by_customer": {"customer"}}),
     (INVOICES, "get", {"invoices_pkey": {"id"}}),
     (INVOICES, "update", {"invoices_pkey": {"id"}}),
     (INVOICES, "load_due", {"invoices_unsettled": {"customer"}}),
@@ -77,6 +81,7 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
             "payment_methods_pkey": {"id"},
             "credit_notes_pkey": {"id"},
             "books_pkey": {"customer"},
+            "subscription_schedules_pkey": {"id"},
         },
     ),
     (event, "append", {"event_heads_pkey": {"account_id"}}),
@@ -89,6 +94,7 @@ LISTS: list[tuple[Any, str, str, str]] = [
     (CUSTOMERS, "list", "", "customers_newest"),
     (CUSTOMERS, "list", " AND email = $3::text", "customers_by_email"),
     (SUBSCRIPTIONS, "list", "", "subscriptions_newest"),
+    (SCHEDULES, "list", "", "subscription_schedules_newest"),
     (INVOICES, "list", "", "invoices_newest"),
     (INVOICES, "list", " AND (created, id) < ($3::bigint, $4::text)", "invoices_newest"),
     (INVOICES, "list", " AND customer = $3::text", "invoices_by_customer"),
@@ -131,7 +137,11 @@ async def _filled_account(store: Store, customers: int) -> str:
         attempt = samples.attempt(paid, **SETTLED)
         parts = (samples.payment_method(owner), sub, samples.invoice(owner, sub, **OPEN), paid, attempt)
         items = (samples.invoice_item(owner), samples.invoice_item(owner, invoice=paid.id))
-        more = (samples.credit_note(paid), samples.refund(attempt, status="succeeded", settled_at=NOW))
+        more = (
+            samples.credit_note(paid),
+            samples.refund(attempt, status="succeeded", settled_at=NOW),
+            samples.schedule(owner),
+        )
         books.append(samples.book(owner, *parts, *items, *more))
     keys = [
         IdempotencyRow(key=samples.new_id("k"), method="M", request_hash=b"", state="in_progress", created=NOW)

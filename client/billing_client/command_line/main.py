@@ -25,6 +25,7 @@ from billing_client.command_line import (
     prices,
     products,
     replays,
+    schedules,
     subscriptions,
 )
 from billing_client.command_line.session import INTERRUPTED, GlobalOptions
@@ -44,6 +45,7 @@ app.add_typer(prices.app, name="prices")
 app.add_typer(customers.app, name="customers")
 app.add_typer(payment_methods.app, name="payment-methods")
 app.add_typer(subscriptions.app, name="subscriptions")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(invoices.app, name="invoices")
 app.add_typer(invoices.items, name="invoice-items")
 app.add_typer(credit_notes.app, name="credit-notes")

@@ -15,6 +15,7 @@ from billing_server.api import (
     invoices,
     meters,
     payments,
+    schedules,
     subscriptions,
     test_clocks,
 )
@@ -27,6 +28,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *catalog.ENDPOINTS,
     *customers.ENDPOINTS,
     *subscriptions.ENDPOINTS,
+    *schedules.ENDPOINTS,
     *invoices.ENDPOINTS,
     *meters.ENDPOINTS,
     *payments.ENDPOINTS,

@@ -13,17 +13,20 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from billing_server.domain import invoice as invoices
+from billing_server.domain import schedule as schedules
 from billing_server.domain import subscription as subscriptions
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.event import Event
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
 from billing_server.domain.payment import PaymentAttempt, Refund
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
 
 TargetType = Literal[
     "customer",
     "subscription",
+    "subscription_schedule",
     "invoice",
     "invoice_item",
     "payment_method",
@@ -49,15 +52,17 @@ class UsageSpan(NamedTuple):
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
     """Which part of a book a command needs.
 
-    Always loaded: the customer, its test clock, attached payment methods, pending invoice items and unresolved
-    attempts and refunds. Every loaded invoice brings its subscription and its credit notes; every loaded
-    subscription brings its draft and open invoices. `due_until` brings whatever wakes at or before it.
-    `items_of_invoices` brings the invoice items that stand on the named invoices; a named invoice item or credit
-    note brings its invoice. `history` adds the newest paid or uncollectible invoice of each loaded subscription.
-    `usage` brings what the loaded metered items and drafts bill (see `usage.spans`); so does `due_until`.
+    Always loaded: the customer, its test clock, attached payment methods, schedules that have not ended, pending
+    invoice items and unresolved attempts and refunds. Every loaded invoice brings its subscription and its credit
+    notes; every loaded subscription brings its draft and open invoices; a named schedule, or one that is due, brings
+    its subscription. `due_until` brings whatever wakes at or before it. `items_of_invoices` brings the invoice items
+    that stand on the named invoices; a named invoice item or credit note brings its invoice. `history` adds the
+    newest paid or uncollectible invoice of each loaded subscription. `usage` brings what the loaded metered items and
+    drafts bill (see `usage.spans`); so does `due_until`.
     """
 
     subscriptions: tuple[str, ...] = ()
+    schedules: tuple[str, ...] = ()
     invoices: tuple[str, ...] = ()
     invoice_items: tuple[str, ...] = ()
     credit_notes: tuple[str, ...] = ()
@@ -82,6 +87,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     test_clock: TestClock | None = None
     payment_methods: Mapping[str, PaymentMethod] = {}
     subscriptions: Mapping[str, Subscription] = {}
+    schedules: Mapping[str, SubscriptionSchedule] = {}
     invoices: Mapping[str, Invoice] = {}
     invoice_items: Mapping[str, InvoiceItem] = {}
     attempts: Mapping[str, PaymentAttempt] = {}
@@ -97,6 +103,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     def wake_at(self) -> int | None:
         """The earliest moment at which time alone changes something in the book."""
         moments = [self.rest_wake_at, *map(subscriptions.wake_at, self.subscriptions.values())]
+        moments += map(schedules.wake_at, self.schedules.values())
         moments += map(invoices.wake_at, self.invoices.values())
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -133,6 +140,7 @@ def objects(book: Book) -> Iterator[msgspec.Struct]:
     for mapping in (
         book.payment_methods,
         book.subscriptions,
+        book.schedules,
         book.invoices,
         book.invoice_items,
         book.attempts,

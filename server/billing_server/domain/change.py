@@ -19,6 +19,7 @@ from billing_server.domain.etag import check_etag
 from billing_server.domain.invoice import Invoice, InvoiceItem, InvoiceLine
 from billing_server.domain.invoicing import (
     added_lines,
+    anything_due,
     create_invoice,
     finalize,
     metered_lines,
@@ -62,6 +63,15 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     return _apply(turn, subscription, change, command)
 
 
+def change_by_schedule(turn: Turn, subscription: Subscription, command: UpdateSubscription) -> Subscription:
+    """Apply what a phase of a schedule says, whatever the status; no request waits for it.
+
+    An invoice that it calls for is therefore a draft for the draft hour, unless nothing is due.
+    """
+    change = _plan(turn, subscription, command, plain_changes(turn, subscription, command))
+    return _apply(turn, subscription, change, command, draft_hour=True)
+
+
 def _changes_billing(command: UpdateSubscription) -> bool:
     return (
         command.items is not UNSET
@@ -103,7 +113,10 @@ def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: 
 
 
 def _resets_cycle(turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription) -> bool:
-    """Whether a new cycle begins now: asked for, by a different interval, or from free to paid (semantics 4)."""
+    """Whether a new cycle begins now: asked for, by a different interval, or from free to paid (semantics 4).
+
+    Where a period ends now anyway, its renewal bills what is not free any more.
+    """
     if command.trial_end_now:
         return True
     if before.status == "trialing":
@@ -112,6 +125,8 @@ def _resets_cycle(turn: Turn, before: Subscription, after: Subscription, command
         return True
     if (after.interval, after.interval_count) != (before.interval, before.interval_count):
         return True
+    if before.current_period_end <= turn.now:
+        return False
     return is_free(turn, before.items) and not is_free(turn, after.items)
 
 
@@ -249,7 +264,9 @@ def _without_invoice(
 # --- applying
 
 
-def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubscription) -> Subscription:
+def _apply(
+    turn: Turn, before: Subscription, change: Change, command: UpdateSubscription, *, draft_hour: bool = False
+) -> Subscription:
     adjustments.as_pending_items(turn, before, change.adjustments)
     fields = {
         name: getattr(change.after, name)
@@ -269,13 +286,24 @@ def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubs
         **({"status_invoice": invoice_id} if counts else {}),
     )
     turn.updated(after)
-    invoice = _draft(turn, after, invoice_id, change.lines, trial_over=command.trial_end_now)
-    _process(turn, after, invoice, command)
+    sweep = pending_items(turn, subscription=after.id, currency=after.currency)
+    if draft_hour and after.status == "trialing":
+        draft_hour = anything_due(turn, change.lines, sweep, after.currency)
+    trial_over = command.trial_end_now
+    invoice = _draft(turn, after, invoice_id, change.lines, sweep, draft_hour=draft_hour, trial_over=trial_over)
+    _process(turn, after, invoice, command, draft_hour=draft_hour)
     return _announce(turn, before, turn.subscriptions[after.id])
 
 
 def _draft(
-    turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine], *, trial_over: bool
+    turn: Turn,
+    subscription: Subscription,
+    invoice_id: str,
+    lines: list[InvoiceLine],
+    sweep: list[InvoiceItem],
+    *,
+    draft_hour: bool,
+    trial_over: bool,
 ) -> Invoice:
     automatic = subscription.collection_method == "charge_automatically"
     return create_invoice(
@@ -286,23 +314,25 @@ def _draft(
         lines=lines,
         period=(turn.now, turn.now),
         subscription=subscription,
-        sweep=pending_items(turn, subscription=subscription.id, currency=subscription.currency),
+        sweep=sweep,
         collection_method=subscription.collection_method,
         days_until_due=subscription.days_until_due,
         auto_advance=subscription.status != "unpaid",
-        finalizes_at=None if automatic else turn.now + turn.settings.finalization_delay_seconds,
+        finalizes_at=None if automatic and not draft_hour else turn.now + turn.settings.finalization_delay_seconds,
         trial_over=trial_over,
     )
 
 
-def _process(turn: Turn, subscription: Subscription, invoice: Invoice, command: UpdateSubscription) -> None:
+def _process(
+    turn: Turn, subscription: Subscription, invoice: Invoice, command: UpdateSubscription, *, draft_hour: bool
+) -> None:
     """Carry the invoice of a change as far as it goes within the request (decision 6)."""
     if subscription.paused_at(turn.now):
         handle_born_paused(turn, subscription, invoice)
         return
     turn.emit("invoice.created", invoice)
     automatic = subscription.collection_method == "charge_automatically"
-    if subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
+    if draft_hour or subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
         return
     confirmed_later = command.payment_behavior == "default_incomplete"
     status = awaited(turn, invoice, subscription) if confirmed_later else "requires_payment_method"

@@ -52,6 +52,8 @@ REASONS: frozenset[str] = frozenset(
         "subscription_paused",
         "subscription_collection_method",
         "subscription_state_invalid",
+        "subscription_scheduled",
+        "schedule_ended",
         "invoice_not_editable",
         "invoice_state_invalid",
         "invoice_not_deletable",

@@ -9,6 +9,7 @@ import msgspec
 
 from billing_server.domain.customer import Customer
 from billing_server.domain.invoice import Invoice
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription, SubscriptionItem
 
 CauseKind = Literal["rpc", "timer", "gateway"]
@@ -53,6 +54,7 @@ INTERNAL: Mapping[type[msgspec.Struct], frozenset[str]] = {
             "free_stub",
         }
     ),
+    SubscriptionSchedule: frozenset({"version", "expiring_at"}),
     Invoice: frozenset(
         {
             "version",

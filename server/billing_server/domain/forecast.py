@@ -20,6 +20,7 @@ from billing_server.domain.errors import ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event
 from billing_server.domain.invoice import Invoice, InvoiceItem
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, PaymentError, PaymentIntent
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import NewId, Pages
 
@@ -138,6 +139,8 @@ def _concerns(event: Event, subscription_id: str, book: Book) -> bool:
             return item.id == subscription_id
         case Invoice() | InvoiceItem():
             return item.subscription == subscription_id
+        case SubscriptionSchedule():
+            return subscription_id in (item.subscription, item.released_subscription)
         case PaymentIntent():
             invoice = book.invoices.get(item.invoice)
             return invoice is not None and invoice.subscription == subscription_id

@@ -188,7 +188,7 @@ def added_lines(turn: Turn, added: Sequence[AddedInvoiceItem], *, currency: str)
     for index, entry in enumerate(added):
         field = f"add_invoice_items[{index}]"
         price = turn.catalog.price(entry.price, f"{field}.price")
-        check_one_time(price, currency, f"{field}.price")
+        check_one_time(price, currency, f"{field}.price", sold=price.active or turn.by_time)
         lines.append(
             InvoiceLine(
                 id=turn.new_id("il"),
@@ -204,13 +204,13 @@ def added_lines(turn: Turn, added: Sequence[AddedInvoiceItem], *, currency: str)
     return lines
 
 
-def check_one_time(price: Price, currency: str, field: str) -> None:
-    """Refuse a price that cannot be billed once in this currency."""
+def check_one_time(price: Price, currency: str, field: str, *, sold: bool | None = None) -> None:
+    """Refuse a price that cannot be billed once in this currency; `sold` says otherwise than the price itself."""
     if price.type != "one_time":
         raise InvalidArgument(
             Violation(field, "price_type_invalid", "this needs a one_time price; recurring prices belong into items")
         )
-    if not price.active:
+    if not (price.active if sold is None else sold):
         raise WrongState(
             "price_inactive", f"the price '{price.id}' is not active; activate it or use another", field=field
         )
@@ -335,6 +335,12 @@ def settled_amounts(total: int, starting_balance: int, currency: str) -> tuple[i
     if raw <= 0 or raw < minimum_charge(currency):
         return 0, raw
     return raw, 0
+
+
+def anything_due(turn: Turn, lines: Iterable[InvoiceLine], sweep: Iterable[InvoiceItem], currency: str) -> bool:
+    """Whether an invoice of these lines and items would ask for money now."""
+    total = sum(line.amount for line in lines) + sum(item.amount for item in sweep)
+    return settled_amounts(total, turn.customer.balance, currency)[0] > 0
 
 
 def finalize(

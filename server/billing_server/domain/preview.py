@@ -14,13 +14,14 @@ from billing_server.domain.invoicing import (
     period_lines,
     settled_amounts,
 )
+from billing_server.domain.phase_change import as_of
 from billing_server.domain.subscription import BILLED, Subscription
 from billing_server.domain.turn import Turn
 from billing_server.domain.usage import CHARGED
 
 
 def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
-    """The invoice of the next renewal, as it would be if nothing changes until then; with the usage so far."""
+    """The invoice of the next renewal, as it would be if nobody changes anything until then; with the usage so far."""
     if subscription.status not in BILLED or cycle.ends_with_period(subscription):
         raise WrongState(
             "invoice_upcoming_none",
@@ -28,6 +29,7 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
             + (" and ends with its period" if cycle.ends_with_period(subscription) else ""),
             subject=subscription.id,
         )
+    subscription = as_of(turn, subscription, subscription.current_period_end)
     period = cycle.period_from(subscription, subscription.current_period_end)
     if subscription.status == "trialing" and subscription.free_stub and period.stub:
         period = cycle.period_from(subscription, period.end)

@@ -12,6 +12,7 @@ from billing_server.domain.errors import LimitReached, WrongState, invalid
 from billing_server.domain.invoice import Invoice, InvoiceLine
 from billing_server.domain.invoicing import (
     added_lines,
+    anything_due,
     create_invoice,
     finalize,
     metered_lines,
@@ -34,7 +35,19 @@ SUBSCRIPTIONS_MAX = 500
 def create_subscription(turn: Turn, command: CreateSubscription) -> Subscription:
     """Make the subscription and its first invoice; a charge that is needed is started, not awaited."""
     _check(turn, command)
+    return begin(turn, command)
+
+
+def begin(
+    turn: Turn, command: CreateSubscription, *, identity: str | None = None, schedule: str | None = None
+) -> Subscription:
+    """Begin a subscription that nothing speaks against.
+
+    What a schedule begins is never incomplete: its first invoice, unless nothing is due, is a draft for the draft
+    hour and collected like a renewal (semantics 4, Schedules).
+    """
     subscription = _open(turn, command)
+    subscription = msgspec.structs.replace(subscription, id=identity or subscription.id, schedule=schedule)
     _fix_currency(turn, subscription.currency)
     lines = _first_lines(turn, subscription, command)
     if lines is None:
@@ -46,13 +59,19 @@ def create_subscription(turn: Turn, command: CreateSubscription) -> Subscription
 
 def _check(turn: Turn, command: CreateSubscription) -> None:
     refuse_deleted(turn.customer)
-    if turn.book.live_subscriptions >= SUBSCRIPTIONS_MAX:
+    check_number(turn)
+    if command.default_payment_method is not None:
+        chargeable_method(turn, command.default_payment_method, "default_payment_method")
+
+
+def check_number(turn: Turn) -> None:
+    """No more subscriptions than a customer may have; schedules that have not started count as one each."""
+    scheduled = sum(schedule.status == "not_started" for schedule in turn.schedules.values())
+    if turn.book.live_subscriptions + scheduled >= SUBSCRIPTIONS_MAX:
         raise LimitReached(
             "customer_max_subscriptions",
             f"a customer has at most {SUBSCRIPTIONS_MAX} active or scheduled subscriptions; cancel one first",
         )
-    if command.default_payment_method is not None:
-        chargeable_method(turn, command.default_payment_method, "default_payment_method")
 
 
 def refuse_deleted(customer: Customer) -> None:
@@ -268,7 +287,12 @@ def _first_invoice(
     turn: Turn, subscription: Subscription, command: CreateSubscription, lines: list[InvoiceLine]
 ) -> Subscription:
     automatic = subscription.collection_method == "charge_automatically"
-    immediate = automatic or subscription.status == "trialing"
+    scheduled = subscription.schedule is not None
+    trialing = subscription.status == "trialing"
+    sweep = pending_items(turn, subscription=None, currency=subscription.currency)
+    immediate = automatic or trialing
+    if scheduled:
+        immediate = trialing and not anything_due(turn, lines, sweep, subscription.currency)
     invoice_id = turn.new_id("in")
     invoice = create_invoice(
         turn,
@@ -278,13 +302,13 @@ def _first_invoice(
         lines=lines,
         period=(turn.now, turn.now),
         subscription=subscription,
-        sweep=pending_items(turn, subscription=None, currency=subscription.currency),
+        sweep=sweep,
         collection_method=subscription.collection_method,
         days_until_due=subscription.days_until_due,
-        auto_advance=not automatic,
+        auto_advance=scheduled or not automatic,
         finalizes_at=None if immediate else turn.now + turn.settings.finalization_delay_seconds,
     )
-    payable = automatic and _payable(turn, invoice)
+    payable = automatic and immediate and _payable(turn, invoice)
     subscription = turn.put(
         msgspec.structs.replace(
             subscription,

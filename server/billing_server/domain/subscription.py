@@ -147,6 +147,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     off_session: bool = False
     description: str | None = None
     latest_invoice: str | None = None
+    schedule: str | None = None
     first_invoice: str | None = None
     status_invoice: str | None = None
     resumption_invoice: str | None = None

@@ -20,6 +20,7 @@ from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
 from billing_server.domain.payment import PaymentAttempt, Refund
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 
 NewId = Callable[[str], str]
@@ -29,6 +30,7 @@ EVENT_PREFIX: Mapping[type[msgspec.Struct], str] = {
     Customer: "customer",
     PaymentMethod: "payment_method",
     Subscription: "customer.subscription",
+    SubscriptionSchedule: "subscription_schedule",
     Invoice: "invoice",
     InvoiceItem: "invoiceitem",
     CreditNote: "credit_note",
@@ -40,6 +42,7 @@ EVENT_PREFIX: Mapping[type[msgspec.Struct], str] = {
 _MAPPING: Mapping[type[msgspec.Struct], str] = {
     PaymentMethod: "payment_methods",
     Subscription: "subscriptions",
+    SubscriptionSchedule: "schedules",
     Invoice: "invoices",
     InvoiceItem: "invoice_items",
     CreditNote: "credit_notes",
@@ -78,8 +81,8 @@ class Pages(msgspec.Struct, frozen=True):
 class Turn:
     """The state of one decision in the making. `now` may move forward while time passes in the turn.
 
-    `wall_now` is real time; only the leases of charges use it. `woken` collects the subscriptions and invoices
-    whose next moment may have changed.
+    `wall_now` is real time; only the leases of charges use it. `woken` collects the subscriptions, schedules and
+    invoices whose next moment may have changed.
     """
 
     __slots__ = (
@@ -128,6 +131,11 @@ class Turn:
     # --- reading
 
     @property
+    def by_time(self) -> bool:
+        """Whether time alone acts, and nobody could be told of a refusal: what was agreed on is carried out."""
+        return self.cause.kind == "timer"
+
+    @property
     def payment_methods(self) -> Mapping[str, PaymentMethod]:
         """Attached payment methods by id."""
         return self._maps["payment_methods"]
@@ -136,6 +144,11 @@ class Turn:
     def subscriptions(self) -> Mapping[str, Subscription]:
         """Loaded subscriptions by id."""
         return self._maps["subscriptions"]
+
+    @property
+    def schedules(self) -> Mapping[str, SubscriptionSchedule]:
+        """Schedules that have not ended by id, and those that a command named."""
+        return self._maps["schedules"]
 
     @property
     def invoices(self) -> Mapping[str, Invoice]:
@@ -167,6 +180,13 @@ class Turn:
         found = self.subscriptions.get(subscription_id)
         if found is None:
             raise ResourceMissing("subscription", subscription_id, field=field)
+        return found
+
+    def schedule(self, schedule_id: str) -> SubscriptionSchedule:
+        """The loaded schedule with this id; `ResourceMissing` otherwise."""
+        found = self.schedules.get(schedule_id)
+        if found is None:
+            raise ResourceMissing("subscription_schedule", schedule_id)
         return found
 
     def invoice(self, invoice_id: str, field: str = "id") -> Invoice:
@@ -210,7 +230,7 @@ class Turn:
             else:
                 self._versions[identity] = item.version  # type: ignore[attr-defined]  # every stored noun has one
             mapping[identity] = item
-            if isinstance(item, Invoice | Subscription):
+            if isinstance(item, Invoice | Subscription | SubscriptionSchedule):
                 self.woken[identity] = None
         self.touched[identity] = None
         return item

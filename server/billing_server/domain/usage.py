@@ -11,11 +11,13 @@ from typing import Final
 
 import msgspec
 
+from billing_server.domain import schedule as schedule_module
 from billing_server.domain.book import Book, UsageSpan
 from billing_server.domain.catalog import Catalog, Price
 from billing_server.domain.errors import invalid
 from billing_server.domain.invoice import Invoice, InvoiceLine
 from billing_server.domain.money import INT64_MAX
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription, SubscriptionItem, SubscriptionStatus
 from billing_server.domain.turn import Turn
 
@@ -39,20 +41,25 @@ def spans(book: Book, catalog: Catalog, now: int) -> set[UsageSpan]:
     moments = {now, *(attempt.due_at for attempt in book.attempts.values() if attempt.proposal is not None)}
     for subscription in book.subscriptions.values():
         if subscription.status in CHARGED:
-            ends = moments.union(_ends(subscription))
+            ends = moments.union(_ends(subscription), _phase_ends(book.schedules.get(subscription.schedule or "")))
             wanted.update(span for end in ends for span in _of_items(subscription, catalog, end))
     for invoice in book.invoices.values():
         wanted.update(_of_draft(invoice, catalog))
     return wanted
 
 
-def is_loaded(turn: Turn, item: Subscription | Invoice) -> bool:
+def is_loaded(turn: Turn, item: Subscription | Invoice | SubscriptionSchedule) -> bool:
     """Whether time can do to an object what it does next, as far as usage goes."""
     if turn.book.usage_complete:
         return True
     needed: Iterable[UsageSpan] = ()
     if isinstance(item, Invoice):
         needed = _of_draft(item, turn.catalog)
+    elif isinstance(item, SubscriptionSchedule):
+        subscription = turn.subscriptions.get(item.subscription or "")
+        if subscription is not None and subscription.status in CHARGED:
+            ends = _phase_ends(item)
+            needed = (span for end in ends for span in _of_items(subscription, turn.catalog, end))
     elif item.status in CHARGED:
         needed = (span for end in _ends(item) for span in _of_items(item, turn.catalog, end))
     return all(span in turn.book.usage for span in needed)
@@ -64,6 +71,12 @@ def _ends(subscription: Subscription) -> list[int]:
     if subscription.cancel_at is not None and subscription.cancel_at < subscription.current_period_end:
         ends.append(subscription.cancel_at)
     return ends
+
+
+def _phase_ends(schedule: SubscriptionSchedule | None) -> list[int]:
+    """When the schedule of a subscription may bill its usage before its period ends."""
+    moment = None if schedule is None else schedule_module.wake_at(schedule)
+    return [] if moment is None else [moment]
 
 
 def _of_items(subscription: Subscription, catalog: Catalog, end: int) -> Iterator[UsageSpan]:

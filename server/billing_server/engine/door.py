@@ -287,6 +287,7 @@ def _reaches(batch: Sequence[Work], customers: Sequence[str | None]) -> dict[str
 def _sum(one: Reach, other: Reach) -> Reach:
     return Reach(
         subscriptions=one.subscriptions + other.subscriptions,
+        schedules=one.schedules + other.schedules,
         invoices=one.invoices + other.invoices,
         invoice_items=one.invoice_items + other.invoice_items,
         credit_notes=one.credit_notes + other.credit_notes,

@@ -24,6 +24,7 @@ from billing_server.domain.meter import MeterEvent
 from billing_server.domain.pages import decide_pages, is_about_pages
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt
 from billing_server.domain.preview import as_preview, preview_renewal
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import Pages, Turn
 from billing_server.domain.validation import validate
@@ -181,6 +182,8 @@ class Engine:
             refusal = refusal_of(command, attempt)
             if refusal is not None:
                 raise refusal
+            if isinstance(command, c.CancelSubscriptionSchedule):
+                return Answer(await view.get(SubscriptionSchedule, command.id, "subscription_schedule"))
             if about_subscription(command) and attempt.subscription is not None:
                 return Answer(await view.get(Subscription, attempt.subscription, "subscription"))
             return Answer(await view.get(Invoice, attempt.invoice, "invoice"))

@@ -243,6 +243,8 @@ def _refuse_advancing(clock: TestClock) -> None:
 
 def target_field(command: Command) -> str:
     """The request field that names the command's target."""
+    if getattr(command, "from_subscription", None) is not None:
+        return "from_subscription"
     for name in ("customer", "id", "invoice", "payment_intent"):
         if name in command.__struct_fields__:
             return name

@@ -24,6 +24,7 @@ _TABLES_OF_CUSTOMERS: Final = (
     "invoice_items",
     "invoices",
     "subscriptions",
+    "subscription_schedules",
     "payment_methods",
     "books",
     "customers",

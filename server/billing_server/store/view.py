@@ -37,6 +37,7 @@ from billing_server.store.listing import Cursor, Filter, Page, fetch_page
 from billing_server.store.meter import METERS, MeterFilter
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS, PaymentAttemptFilter, RefundFilter
 from billing_server.store.rows import Rows
+from billing_server.store.schedule import SCHEDULES, ScheduleFilter
 from billing_server.store.subscription import SUBSCRIPTIONS, SubscriptionFilter
 from billing_server.store.test_clock import TEST_CLOCKS, TestClockFilter
 
@@ -55,6 +56,7 @@ _LISTED: Final[Mapping[type[Filter[Any]], Rows[Any]]] = {
     PriceFilter: PRICES,
     ProductFilter: PRODUCTS,
     RefundFilter: REFUNDS,
+    ScheduleFilter: SCHEDULES,
     SubscriptionFilter: SUBSCRIPTIONS,
     TestClockFilter: TEST_CLOCKS,
 }

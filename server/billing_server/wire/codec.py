@@ -21,6 +21,7 @@ from billing.v1.meter_model_pb2 import Meter as MeterMessage
 from billing.v1.payment_model_pb2 import PaymentAttempt as PaymentAttemptMessage
 from billing.v1.payment_model_pb2 import PaymentIntent as PaymentIntentMessage
 from billing.v1.payment_model_pb2 import Refund as RefundMessage
+from billing.v1.schedule_model_pb2 import SubscriptionSchedule as SubscriptionScheduleMessage
 from billing.v1.subscription_model_pb2 import Subscription as SubscriptionMessage
 from billing.v1.test_clock_model_pb2 import TestClock as TestClockMessage
 from billing_server.domain.account import Account, ApiKey
@@ -29,6 +30,7 @@ from billing_server.domain.customer import BalanceTransaction, Customer, Payment
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
 from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, PaymentIntent, Refund
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
 from billing_server.wire.decoding import decode
@@ -74,6 +76,8 @@ def encode(obj: PaymentMethod, now: int | None = None) -> PaymentMethodMessage: 
 def encode(obj: BalanceTransaction, now: int | None = None) -> BalanceTransactionMessage: ...
 @overload
 def encode(obj: Subscription, now: int | None = None) -> SubscriptionMessage: ...
+@overload
+def encode(obj: SubscriptionSchedule, now: int | None = None) -> SubscriptionScheduleMessage: ...
 @overload
 def encode(obj: Invoice, now: int | None = None) -> InvoiceMessage: ...
 @overload

@@ -24,6 +24,7 @@ from billing.v1 import (
     meter_service_pb2,
     options_pb2,
     payment_service_pb2,
+    schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
 )
@@ -38,6 +39,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         invoice_service_pb2,
         meter_service_pb2,
         payment_service_pb2,
+        schedule_service_pb2,
         subscription_service_pb2,
         test_clock_service_pb2,
     )

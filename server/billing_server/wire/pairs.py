@@ -25,6 +25,8 @@ from billing.v1 import (
     meter_service_pb2,
     payment_model_pb2,
     payment_service_pb2,
+    schedule_model_pb2,
+    schedule_service_pb2,
     subscription_model_pb2,
     subscription_service_pb2,
     test_clock_model_pb2,
@@ -32,7 +34,7 @@ from billing.v1 import (
 from billing_server.domain import commands
 from billing_server.domain.account import Account, ApiKey, EmailSettings, OverduePolicy, Settings
 from billing_server.domain.catalog import Price, Product, Recurring
-from billing_server.domain.commands import ItemChange, ItemParams
+from billing_server.domain.commands import ItemChange, ItemParams, PhaseDuration, PhaseParams
 from billing_server.domain.customer import (
     Address,
     BalanceTransaction,
@@ -47,6 +49,13 @@ from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, Invo
 from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, PaymentError, PaymentIntent, Refund
 from billing_server.domain.pricing import Tier, TransformQuantity
+from billing_server.domain.schedule import (
+    CurrentPhase,
+    Phase,
+    PhaseItem,
+    ScheduleDefaults,
+    SubscriptionSchedule,
+)
 from billing_server.domain.subscription import (
     AddedInvoiceItem,
     AnchorConfig,
@@ -71,6 +80,7 @@ INSTANTS: frozenset[str] = frozenset(
         "billing_cycle_anchor",
         "cancel_at",
         "canceled_at",
+        "completed_at",
         "created",
         "current_period_end",
         "current_period_start",
@@ -79,6 +89,7 @@ INSTANTS: frozenset[str] = frozenset(
         "due_at",
         "due_date",
         "effective_at",
+        "end_date",
         "ended_at",
         "expires_at",
         "finalized_at",
@@ -90,6 +101,7 @@ INSTANTS: frozenset[str] = frozenset(
         "period_end",
         "period_start",
         "proration_date",
+        "released_at",
         "resumes_at",
         "revoked_at",
         "settled_at",
@@ -148,6 +160,11 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
         subscription_model_pb2.PendingUpdate,
         frozenset({"current_period_start", "current_period_end", "interval", "interval_count"}),
     ),
+    SubscriptionSchedule: (schedule_model_pb2.SubscriptionSchedule, frozenset({"expiring_at"})),
+    Phase: (schedule_model_pb2.SchedulePhase, NOTHING),
+    PhaseItem: (schedule_model_pb2.PhaseItem, NOTHING),
+    CurrentPhase: (schedule_model_pb2.CurrentPhase, NOTHING),
+    ScheduleDefaults: (schedule_model_pb2.ScheduleDefaultSettings, NOTHING),
     Invoice: (
         invoice_model_pb2.Invoice,
         frozenset(
@@ -183,6 +200,8 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
 INPUTS: Mapping[type[msgspec.Struct], type[Message]] = {
     ItemParams: subscription_service_pb2.ItemParams,
     ItemChange: subscription_service_pb2.ItemChange,
+    PhaseParams: schedule_service_pb2.PhaseParams,
+    PhaseDuration: schedule_service_pb2.PhaseDuration,
 }
 """Structs that only ever come in, inside of requests."""
 
@@ -207,6 +226,10 @@ COMMANDS: Mapping[type[msgspec.Struct], type[Message]] = {
     commands.UpdateSubscription: subscription_service_pb2.UpdateSubscriptionRequest,
     commands.CancelSubscription: subscription_service_pb2.CancelSubscriptionRequest,
     commands.ResumeSubscription: subscription_service_pb2.ResumeSubscriptionRequest,
+    commands.CreateSubscriptionSchedule: schedule_service_pb2.CreateSubscriptionScheduleRequest,
+    commands.UpdateSubscriptionSchedule: schedule_service_pb2.UpdateSubscriptionScheduleRequest,
+    commands.CancelSubscriptionSchedule: schedule_service_pb2.CancelSubscriptionScheduleRequest,
+    commands.ReleaseSubscriptionSchedule: schedule_service_pb2.ReleaseSubscriptionScheduleRequest,
     commands.CreateInvoice: invoice_service_pb2.CreateInvoiceRequest,
     commands.UpdateInvoice: invoice_service_pb2.UpdateInvoiceRequest,
     commands.DeleteInvoice: invoice_service_pb2.DeleteInvoiceRequest,
@@ -239,6 +262,7 @@ EVENT_OBJECTS: Mapping[type[msgspec.Struct], str] = {
     Price: "price",
     Meter: "meter",
     Subscription: "subscription",
+    SubscriptionSchedule: "subscription_schedule",
     Invoice: "invoice",
     InvoiceItem: "invoice_item",
     PaymentIntent: "payment_intent",

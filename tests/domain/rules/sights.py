@@ -41,6 +41,11 @@ def sub(index: int = -1, **wanted: Any) -> Step:
     return lambda story: _check(accepted(story).subscription(index), wanted)
 
 
+def plan(index: int = -1, **wanted: Any) -> Step:
+    """A schedule looks like this; `a__b` is the b of its a."""
+    return lambda story: _check(accepted(story).schedule(index), wanted)
+
+
 def period(start: str, end: str, index: int = -1) -> Step:
     """The current period of a subscription."""
     return sub(index, current_period_start=start, current_period_end=end)

@@ -15,6 +15,7 @@ import msgspec
 
 from billing_server.domain import commands as c
 from billing_server.domain import invoice as invoices
+from billing_server.domain import schedule as schedules
 from billing_server.domain import subscription as subscriptions
 from billing_server.domain.account import Account, Settings
 from billing_server.domain.advance import advance
@@ -25,6 +26,7 @@ from billing_server.domain.errors import DomainError
 from billing_server.domain.event import Cause, Event
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, PaymentError, Refund
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import TERMINAL, Subscription
 from billing_server.domain.turn import Pages
 from billing_server.domain.validation import validate
@@ -37,6 +39,7 @@ _GATEWAY = Cause(kind="gateway")
 _PARTS = (
     "payment_methods",
     "subscriptions",
+    "schedules",
     "invoices",
     "invoice_items",
     "attempts",
@@ -125,7 +128,11 @@ def part_of(book: Book, wanted: Reach) -> Book:
     due = wanted.due_until
     named = {*wanted.invoices, *(note.invoice for note in notes), *(item.invoice for item in items.values())}
     kept = {i: item for i, item in book.invoices.items() if i in named or _due(invoices.wake_at(item), due)}
+    planned = {i: item for i, item in book.schedules.items() if not item.ended or i in wanted.schedules}
     named_subscriptions = {*wanted.subscriptions, *(item.subscription for item in kept.values())}
+    named_subscriptions |= {
+        item.subscription for i, item in planned.items() if i in wanted.schedules or _due(schedules.wake_at(item), due)
+    }
     held = {
         i: item
         for i, item in book.subscriptions.items()
@@ -143,6 +150,7 @@ def part_of(book: Book, wanted: Reach) -> Book:
         book,
         payment_methods={i: item for i, item in book.payment_methods.items() if item.detached_at is None},
         subscriptions=held,
+        schedules=planned,
         invoices=kept,
         invoice_items=items,
         attempts=_attempts(book, wanted),
@@ -209,6 +217,10 @@ class Story:
     def subscription(self, index: int = -1) -> Subscription:
         """A subscription by its place in the order of creation; the newest when nothing is said."""
         return list(self.book.subscriptions.values())[index]
+
+    def schedule(self, index: int = -1) -> SubscriptionSchedule:
+        """A schedule by its place in the order of creation; the newest when nothing is said."""
+        return list(self.book.schedules.values())[index]
 
     def invoice(self, index: int = -1) -> Invoice:
         """An invoice by its place in the order of creation; the newest when nothing is said."""

@@ -71,6 +71,10 @@ DELETE FROM invoices WHERE account_id = $1 AND customer = ANY ($2);
 -- The subscriptions of a deleted clock's customers.
 DELETE FROM subscriptions WHERE account_id = $1 AND customer = ANY ($2);
 
+-- name: delete_subscription_schedules
+-- The schedules of a deleted clock's customers.
+DELETE FROM subscription_schedules WHERE account_id = $1 AND customer = ANY ($2);
+
 -- name: delete_payment_methods
 -- The payment methods of a deleted clock's customers.
 DELETE FROM payment_methods WHERE account_id = $1 AND customer = ANY ($2);
