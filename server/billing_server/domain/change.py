@@ -7,7 +7,15 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from billing_server.domain import adjustments, calendar, cycle, pending_update, standing
+from billing_server.domain import (
+    adjustments,
+    calendar,
+    correspondence,
+    cycle,
+    pending_update,
+    standing,
+    trial_notices,
+)
 from billing_server.domain.adjustments import Adjustment
 from billing_server.domain.attributes import plain_changes, refuse_unchangeable
 from billing_server.domain.collection import collect
@@ -278,7 +286,7 @@ def _process(turn: Turn, subscription: Subscription, invoice: Invoice, command: 
     if invoice.status == "paid":
         standing.invoice_paid(turn, invoice)
     elif not automatic:
-        turn.emit("invoice.sent", invoice)
+        correspondence.send_invoice(turn, invoice)
     elif not confirmed_later:
         collect(turn, invoice, off_session=subscription.off_session)
     elif subscription.status == "active":
@@ -288,7 +296,7 @@ def _process(turn: Turn, subscription: Subscription, invoice: Invoice, command: 
 def _announce(turn: Turn, before: Subscription, after: Subscription) -> Subscription:
     """Plan the notices anew where the end of the trial or of the period has moved."""
     if after.trial_end != before.trial_end:
-        after = cycle.announce_trial_end(turn, after)
+        after = trial_notices.announce(turn, after)
     moment = cycle.upcoming_at(after, turn.settings, turn.now)
     return after if moment == after.upcoming_at else turn.note(after, upcoming_at=moment)
 

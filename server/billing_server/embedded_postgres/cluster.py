@@ -112,9 +112,7 @@ def _run(command: list[str], user: DatabaseUser, statement: str = "") -> str:
         command, input=statement, capture_output=True, text=True, check=False, **user.process_arguments()
     )
     if finished.returncode != 0:
-        raise PostgresNotStarted(
-            f"{command[0]} failed:\n{finished.stderr.strip() or finished.stdout.strip()}"
-        )
+        raise PostgresNotStarted(f"{command[0]} failed:\n{finished.stderr.strip() or finished.stdout.strip()}")
     return finished.stdout
 
 

@@ -15,6 +15,7 @@ from billing_server.store.rows import Rows
 TEST_CLOCKS = Rows(TestClock, "test_clock", "test_clocks", "test_clock_row")
 
 _TABLES_OF_CUSTOMERS: Final = (
+    "messages",
     "payment_attempts",
     "refunds",
     "credit_notes",

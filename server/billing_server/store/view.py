@@ -33,6 +33,7 @@ from billing_server.store.invoice import (
     InvoiceItemFilter,
 )
 from billing_server.store.listing import Cursor, Filter, Page, fetch_page
+from billing_server.store.message import MESSAGES, MessageFilter
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS, PaymentAttemptFilter, RefundFilter
 from billing_server.store.rows import Rows
 from billing_server.store.subscription import SUBSCRIPTIONS, SubscriptionFilter
@@ -47,6 +48,7 @@ _LISTED: Final[Mapping[type[Filter[Any]], Rows[Any]]] = {
     CustomerFilter: CUSTOMERS,
     InvoiceFilter: INVOICES,
     InvoiceItemFilter: INVOICE_ITEMS,
+    MessageFilter: MESSAGES,
     PaymentAttemptFilter: PAYMENT_ATTEMPTS,
     PaymentMethodFilter: PAYMENT_METHODS,
     PriceFilter: PRICES,

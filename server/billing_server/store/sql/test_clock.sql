@@ -35,6 +35,10 @@ SELECT account_id, id FROM test_clocks WHERE status = 'advancing' ORDER BY accou
 -- A test clock whose customers are gone.
 DELETE FROM test_clocks WHERE account_id = $1 AND id = $2;
 
+-- name: delete_messages
+-- The messages to a deleted clock's customers, also those that wait.
+DELETE FROM messages WHERE account_id = $1 AND customer = ANY ($2);
+
 -- name: delete_payment_attempts
 -- The payment attempts of a deleted clock's customers.
 DELETE FROM payment_attempts WHERE account_id = $1 AND customer = ANY ($2);
