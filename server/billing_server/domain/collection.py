@@ -27,7 +27,6 @@ from billing_server.domain.payment import (
     PaymentIntent,
     Refund,
 )
-from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import Turn
 
 CHARGE_LEASE_SECONDS = 60

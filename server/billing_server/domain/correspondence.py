@@ -92,19 +92,20 @@ def _card(turn: Turn, method_id: str | None) -> dict[str, Any]:
 
 
 def receipt(turn: Turn, invoice: Invoice, attempt: PaymentAttempt) -> None:
-    """Confirm a payment. After a trial it also says so, how to cancel, and what the card's statement will read."""
+    """Confirm a payment; the first after a trial says so, and those by card how to cancel (card networks' rules)."""
     if not turn.settings.emails.receipt or invoice.collection_paused or attempt.amount == 0:
         return
-    policy = turn.settings.emails.cancellation_policy_url if invoice.trial_over else None
+    card = _card(turn, attempt.payment_method)
+    by_card = "card_last4" in card and invoice.subscription is not None
     stage(
         turn,
         "receipt",
         **_about(turn, invoice),
-        **_card(turn, attempt.payment_method),
+        **card,
         amount=attempt.amount,
         moment=turn.now,
         trial_over=invoice.trial_over,
-        cancellation_policy_url=policy,
+        cancellation_policy_url=turn.settings.emails.cancellation_policy_url if by_card else None,
         statement_descriptor=attempt.statement_descriptor,
     )
 
