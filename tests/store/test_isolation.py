@@ -17,7 +17,7 @@ from billing_server.store.test_gateway import GatewayRow
 from tests.store import samples
 from tests.store.samples import NOW, OPEN, SETTLED
 
-SEEN_WHEN_SWEEPING = {"accounts", "books", "test_clocks"}
+SEEN_WHEN_SWEEPING = {"accounts", "books", "messages", "test_clocks"}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ async def full_account(store: Store, account_id: str) -> str:
         await unit.insert_test_clock(clock)
         await unit.insert_api_key(key, key.id.encode())
         await unit.save_pages(products=[product], prices=[samples.price(product)])
-        await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row])
+        await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row], [samples.message(owner)])
     did = GatewayRow(key="pa_1", fingerprint=b"print", outcome=b"{}", effects=1, created=NOW)
     await store.remember_charges(account_id, [did])
     await store.remember_refunds(account_id, [did])
@@ -98,7 +98,7 @@ async def test_queries_without_a_filter_see_only_their_own_account(
     assert nobody == dict.fromkeys(tables, 0)
 
 
-async def test_sweeping_sees_books_and_nothing_else(
+async def test_sweeping_sees_what_is_due_and_nothing_else(
     database: Database, full_account: str, administrator: asyncpg.Connection
 ) -> None:
     for table in await tenant_tables(administrator):

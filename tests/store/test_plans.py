@@ -16,6 +16,7 @@ from billing_server.store.customer import CUSTOMERS, PAYMENT_METHODS
 from billing_server.store.database import _SETTINGS
 from billing_server.store.idempotency import IDEMPOTENCY, IdempotencyRow
 from billing_server.store.invoice import CREDIT_NOTES, INVOICE_ITEMS, INVOICES
+from billing_server.store.message import MESSAGES
 from billing_server.store.migrate import migrate
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS
 from billing_server.store.statistics import Statistics
@@ -59,6 +60,9 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
     (PAYMENT_ATTEMPTS, "update", {"payment_attempts_pkey": {"id"}}),
     (REFUNDS, "load_unresolved", {"refunds_unresolved": {"customer"}}),
     (REFUNDS, "load_of_invoices", {"refunds_by_invoice": {"invoice"}}),
+    (MESSAGES, "claim", {"messages_due": {"due_at"}, "messages_pkey": {"id"}}),
+    (MESSAGES, "settle", {"messages_pkey": {"id"}}),
+    (MESSAGES, "get", {"messages_pkey": {"id"}}),
     (TEST_CLOCKS, "get", {"test_clocks_pkey": {"id"}}),
     (book.BOOK_ROWS, "park", {"books_pkey": {"customer"}}),
     (INVOICES, "delete", {"invoices_pkey": {"id"}}),
@@ -92,6 +96,8 @@ LISTS: list[tuple[Any, str, str, str]] = [
     (INVOICES, "list", "", "invoices_newest"),
     (INVOICES, "list", " AND (created, id) < ($3::bigint, $4::text)", "invoices_newest"),
     (INVOICES, "list", " AND customer = $3::text", "invoices_by_customer"),
+    (MESSAGES, "list", "", "messages_newest"),
+    (MESSAGES, "list", " AND customer = $3::text", "messages_by_customer"),
     (event, "read", "", "events_pkey"),
     (event, "read_of_subjects", " AND type = ANY ($5::text[])", "events_by_subject"),
     (event, "list_of_subjects", "", "events_by_subject"),

@@ -8,6 +8,7 @@ or a header of his own into somebody's e-mail. Money and dates are written as th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.headerregistry import Address
@@ -133,10 +134,11 @@ def _locale(tag: str | None) -> Locale:
 def format_money(amount: int, currency: str, locale: Locale) -> str:
     """An amount of minor units as the locale writes it, with the decimals that the engine counts in."""
     exponent = minor_unit_exponent(currency)
-    pattern = locale.currency_formats["standard"]
+    # Babel knows decimals of its own for some currencies, which are not those that amounts are counted in.
+    pattern = copy(locale.currency_formats["standard"])
+    pattern.frac_prec = (exponent, exponent)
     value = Decimal(amount).scaleb(-exponent)
-    decimals = (exponent, exponent)
-    return str(pattern.apply(value, locale, currency=currency.upper(), currency_digits=False, force_frac=decimals))
+    return str(pattern.apply(value, locale, currency=currency.upper(), currency_digits=False))
 
 
 def format_day(moment: int, locale: Locale) -> str:

@@ -24,15 +24,17 @@ WHERE EXISTS (
 
 -- name: claim
 -- Takes due messages, longest due first, for the seconds of a lease; skips those that others take. Who claims and
--- is never heard of again has perhaps sent them, so they are due again when the lease is over.
-UPDATE messages AS o SET
-    due_at = floor(extract(EPOCH FROM clock_timestamp()))::bigint + $3::bigint, attempts = o.attempts + 1
-FROM (
+-- is never heard of again has perhaps sent them, so they are due again when the lease is over. Materialized, because
+-- a subquery that takes its rows while it is read might be read once for each row, and take too many.
+WITH taken AS MATERIALIZED (
     SELECT id FROM messages
     WHERE account_id = $1 AND due_at IS NOT NULL AND due_at <= floor(extract(EPOCH FROM clock_timestamp()))::bigint
     ORDER BY due_at LIMIT $2
     FOR UPDATE SKIP LOCKED
-) AS n
+)
+UPDATE messages AS o SET
+    due_at = floor(extract(EPOCH FROM clock_timestamp()))::bigint + $3::bigint, attempts = o.attempts + 1
+FROM (SELECT * FROM taken LIMIT $2) AS n
 WHERE o.account_id = $1 AND o.id = n.id
 RETURNING {columns:o};
 
