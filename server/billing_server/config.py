@@ -11,7 +11,7 @@ import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import parseaddr
+from email.utils import getaddresses
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -442,8 +442,9 @@ def _read_smtp_security(reader: _Reader, address: Address) -> SmtpSecurity:
 
 def _read_mail_sender(reader: _Reader) -> MailSender:
     text = reader.text("BILLING_SMTP_FROM") or "billing@localhost"
-    name, address = parseaddr(text)
-    if not _MAIL_ADDRESS.fullmatch(address):
+    found = getaddresses([text])
+    name, address = found[0]
+    if len(found) != 1 or not _MAIL_ADDRESS.fullmatch(address):
         way_out = "write billing@shop.example or Shop <billing@shop.example>"
         reader.refuse("BILLING_SMTP_FROM", f"{text!r} is not understood: {way_out}.")
     return MailSender(address, name or None)

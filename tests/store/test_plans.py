@@ -129,7 +129,7 @@ async def _filled_account(store: Store, customers: int) -> str:
     """An account with something of everything for each customer."""
     account = samples.account()
     await store.create_account(account)
-    books = []
+    books, messages = [], []
     for _ in range(customers):
         owner = samples.customer(email=samples.new_id("mail"))
         sub = samples.subscription(owner)
@@ -139,6 +139,7 @@ async def _filled_account(store: Store, customers: int) -> str:
         items = (samples.invoice_item(owner), samples.invoice_item(owner, invoice=paid.id))
         more = (samples.credit_note(paid), samples.refund(attempt, status="succeeded", settled_at=NOW))
         books.append(samples.book(owner, *parts, *items, *more))
+        messages.append(samples.message(owner))
     keys = [
         IdempotencyRow(key=samples.new_id("k"), method="M", request_hash=b"", state="in_progress", created=NOW)
         for _ in books
@@ -146,7 +147,7 @@ async def _filled_account(store: Store, customers: int) -> str:
     async with store.transaction(account.id) as unit:
         await unit.open()
         events = [samples.event(book.customer) for book in books for _ in range(20)]
-        await unit.save([(None, book) for book in books], events, keys)
+        await unit.save([(None, book) for book in books], events, keys, messages)
     return account.id
 
 
