@@ -16,6 +16,7 @@ from grpc_health.v1.health import aio as aio_health
 from grpc_reflection.v1alpha import reflection
 
 from billing_server.api.chain import Chain
+from billing_server.api.described import DescribedReflection, read_descriptors, reflection_handlers
 from billing_server.api.endpoints import Edge
 from billing_server.api.keys import KeyRing
 from billing_server.api.limits import Limits
@@ -30,7 +31,8 @@ from billing_server.engine.engine import Engine
 from billing_server.gateways.port import PaymentGateway
 from billing_server.gateways.remote import GatewayTls, RemoteGateway
 from billing_server.gateways.test import BuiltInGateway
-from billing_server.metrics import DueBooks, Metrics, MetricsServer
+from billing_server.metrics import Backlog, Metrics, MetricsServer
+from billing_server.store.errors import StoreError
 from billing_server.store.store import Store
 from billing_server.store.test_gateway import GatewayRow
 
@@ -46,6 +48,7 @@ KEEPALIVE_SECONDS: Final = 60
 KEEPALIVE_TIMEOUT_SECONDS: Final = 20
 PING_SECONDS_MIN: Final = 10
 _WATCH_SECONDS: Final = 1.0
+_BACKLOG_SECONDS: Final = 5.0
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -127,12 +130,12 @@ class Server:
             self._metrics,
             deadline_seconds_max=config.deadline_seconds_max,
         )
-        self._due_books = DueBooks()
+        self._backlog = Backlog()
         self.mail = make_mail(config, engine.store)
         self._health = aio_health.HealthServicer()
         self._server = grpc.aio.server(options=_options(config))
         self._metrics_server: MetricsServer | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
         self.address = config.listen
 
     @classmethod
@@ -151,20 +154,22 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if self._config.reflection:
             names = (*SERVICE_NAMES, HEALTH_NAME, reflection.SERVICE_NAME, "grpc.channelz.v1.Channelz")
-            reflection.enable_server_reflection(names, self._server)
+            described = DescribedReflection(names, read_descriptors())
+            self._server.add_generic_rpc_handlers((reflection_handlers(described),))
             channelz.add_channelz_servicer(self._server)
         self._listen()
-        self._metrics.watch(self.engine, self.limits, self.event_streams, self._due_books, self.mail)
+        self._metrics.watch(self.engine, self.limits, self.event_streams, self._backlog, self.mail)
         if self._config.metrics_listen is not None:
             try:
                 self._metrics_server = self._metrics.serve(self._config.metrics_listen)
             except OSError as error:
                 raise port_taken(self._config.metrics_listen, "BILLING_METRICS_LISTEN") from error
+            self._watchers.append(asyncio.create_task(self._count_backlog(), name="count what is due"))
         await self.engine.start()
         self.mail.start()
         await self._server.start()
         await self._tell_health(_SERVING)
-        self._watcher = asyncio.create_task(self._watch(), name="watch the engine's health")
+        self._watchers.append(asyncio.create_task(self._watch(), name="watch the engine's health"))
 
     def _listen(self) -> None:
         address = str(self._config.listen)
@@ -189,6 +194,15 @@ class Server:
                 LOGGER.warning("the timekeeper %s", "works again" if healthy else "fails")
                 await self._tell_health(_SERVING if healthy else _NOT_SERVING)
 
+    async def _count_backlog(self) -> None:
+        """Look now and then at what is due, for the metrics."""
+        while True:
+            try:
+                self._backlog.books, self._backlog.seconds = await self.engine.store.due_backlog()
+            except StoreError as error:
+                LOGGER.warning("what is due was not counted: %s", error)
+            await asyncio.sleep(_BACKLOG_SECONDS)
+
     async def _tell_health(self, status: int) -> None:
         for name in ("", *SERVICE_NAMES):
             await self._health.set(name, status)
@@ -197,10 +211,9 @@ class Server:
         """Say so, take no more calls, finish those that run, then stop time and give up the connections."""
         seconds = self._config.drain_seconds if drain_seconds is None else drain_seconds
         LOGGER.info("stopping; calls in progress get %s seconds", seconds)
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
         self._open_streams.drain()
         await self._end_calls(seconds)

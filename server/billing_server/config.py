@@ -277,7 +277,7 @@ class Config:
             "data directory": str(self.data_directory),
             "database": _without_secrets(self.database_url) if self.database_url else "embedded PostgreSQL",
             "connections": f"{self.database_connections} at most in each process",
-            "payment gateway": str(self.gateway_target or "built-in test gateway"),
+            "payment gateway": self._describe_gateway(),
             "e-mail": str(self.smtp.address) if self.smtp else f"files in {self.data_directory / 'mail'}",
             "reflection": "on" if self.reflection else "off",
             "metrics": str(self.metrics_listen or "off"),
@@ -289,6 +289,11 @@ class Config:
         }
         width = max(map(len, values))
         return [f"{name:<{width}}  {value}" for name, value in values.items()]
+
+    def _describe_gateway(self) -> str:
+        if self.gateway_target is None:
+            return "built-in test gateway"
+        return f"{self.gateway_target} ({'plaintext' if self.gateway_tls is None else 'TLS'})"
 
     def _describe_tls(self) -> str:
         if self.tls is None:

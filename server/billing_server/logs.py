@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from billing_server.api.call import LOG_FIELDS
+from billing_server.api.call import RUNNING
 
 
 class JsonFormatter(logging.Formatter):
@@ -21,8 +21,10 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **LOG_FIELDS.get({}),
         }
+        call = RUNNING.get(None)
+        if call is not None:
+            fields |= call.log_fields()
         code = getattr(record, "code", None)
         if code is not None:
             fields["code"] = code

@@ -34,6 +34,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -46,12 +47,15 @@ class Metrics:
 
     def ended(self, method: str, code: str, seconds: float) -> None:
         """A call of this method ended with the code of this name after so long."""
-        self._calls.labels(method, code).inc()
-        self._seconds.labels(method).observe(seconds)
+        series = self._series.get((method, code))
+        if series is None:
+            series = self._series[method, code] = (self._calls.labels(method, code), self._seconds.labels(method))
+        series[0].inc()
+        series[1].observe(seconds)
 
-    def watch(self, engine: Engine, limits: Limits, streams: EventStreams, due_books: DueBooks, mail: Mail) -> None:
+    def watch(self, engine: Engine, limits: Limits, streams: EventStreams, backlog: Backlog, mail: Mail) -> None:
         """Show the state of these parts as well."""
-        self.registry.register(_Parts(engine, limits, streams, due_books, mail))
+        self.registry.register(_Parts(engine, limits, streams, backlog, mail))
 
     def serve(self, address: Address) -> MetricsServer:
         """Answer scrapes over HTTP in a thread of its own. Raises OSError when the address is taken."""
@@ -73,26 +77,28 @@ class MetricsServer:
         self._thread.join()
 
 
-class DueBooks:
-    """How many books were due but not yet billed when that was last counted."""
+class Backlog:
+    """What was due but not yet billed when that was last looked at: books, and seconds since the first was due."""
 
-    count = 0
+    books = 0
+    seconds = 0
 
 
 class _Parts(Collector):
     """What the parts of the process say of themselves. Read from the scraping thread: plain numbers only."""
 
-    def __init__(self, engine: Engine, limits: Limits, streams: EventStreams, due_books: DueBooks, mail: Mail) -> None:
+    def __init__(self, engine: Engine, limits: Limits, streams: EventStreams, backlog: Backlog, mail: Mail) -> None:
         self._engine = engine
         self._limits = limits
         self._streams = streams
-        self._due_books = due_books
+        self._backlog = backlog
         self._mail = mail
 
     def collect(self) -> Iterable[Metric]:
         """All values as they are now."""
         engine = self._engine
-        yield _gauge("billing_due_books", "Books that are due and not billed yet.", self._due_books.count)
+        yield _gauge("billing_due_books", "Books that are due and not billed yet.", self._backlog.books)
+        yield _gauge("billing_due_seconds", "Time since the first of them was due.", self._backlog.seconds)
         yield _gauge("billing_calls_running", "Calls that are being answered.", self._limits.calls)
         yield _gauge("billing_streams_open", "Streams that are open.", self._limits.streams)
         yield _gauge("billing_stream_lag_events", "Events that the slowest stream is behind.", self._streams.lag)

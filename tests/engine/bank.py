@@ -181,6 +181,18 @@ async def _slow(bank: Bank, request: ChargeRequest) -> ChargeOutcome:
     return outcome
 
 
+async def _succeed_and_wait(bank: Bank, request: ChargeRequest) -> ChargeOutcome:
+    outcome = bank.charge(request, _succeeded(request))
+    await bank.released.wait()
+    return outcome
+
+
+async def _decline_and_wait(bank: Bank, request: ChargeRequest) -> ChargeOutcome:
+    outcome = bank.charge(request, ChargeOutcome(state="failed", error=INSUFFICIENT))
+    await bank.released.wait()
+    return outcome
+
+
 async def _duplicate(bank: Bank, request: ChargeRequest) -> ChargeOutcome:
     bank.charge(request, _succeeded(request))
     return bank.charge(request, _succeeded(request))
@@ -201,6 +213,8 @@ WORDS: Final[dict[str, Callable[[Bank, ChargeRequest], Awaitable[ChargeOutcome]]
     "decline_then_timeout": _decline_then_timeout,
     "lost": _lost,
     "slow": _slow,
+    "succeed_and_wait": _succeed_and_wait,
+    "decline_and_wait": _decline_and_wait,
     "duplicate": _duplicate,
     "not_found": _not_found,
 }

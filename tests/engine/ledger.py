@@ -24,14 +24,15 @@ async def audit(world: World, engine: Engine, *, all_settled: bool = True) -> No
         elif all_settled:
             raise AssertionError(f"attempt {attempt.id} is still {attempt.state}")
     _audit_numbers(Counter((attempt.invoice, attempt.number) for attempt in attempts.values()))
-    given_back = Counter[str]()
+    given_back, too_late = Counter[str](), Counter[str]()
     for refund in await world.refunds(engine):
         assert not all_settled or refund.status in ("succeeded", "failed"), f"refund {refund.id} is {refund.status}"
         if refund.status == "succeeded":
             given_back[refund.attempt] += refund.amount
+            too_late[refund.attempt] += refund.amount if refund.reason == "late_payment" else 0
     assert not all_settled or given_back == bank.given_back, "refunds differ from what the bank gave back"
     for invoice in await world.invoices(engine):
-        kept = sum(bank.charged[i.id] - bank.given_back[i.id] for i in attempts.values() if i.invoice == invoice.id)
+        kept = sum(bank.charged[i.id] - too_late[i.id] for i in attempts.values() if i.invoice == invoice.id)
         if invoice.status == "paid" and not invoice.paid_out_of_band and invoice.amount_due:
             assert kept == invoice.amount_paid or not all_settled, f"{invoice.id}: kept {kept} of {invoice.amount_paid}"
             assert kept <= invoice.amount_paid, f"invoice {invoice.id} was paid {kept}, not {invoice.amount_paid}"

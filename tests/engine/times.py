@@ -10,11 +10,12 @@ from typing import Final
 
 import msgspec
 
+from billing_server.store.database import Database
 from billing_server.store.store import Store
 from billing_server.store.unit import Opening, Unit
 
-START: Final = 1_767_225_600
-"""2026-01-01T00:00:00Z, where the hand-driven time begins."""
+START: Final = 4_102_444_800
+"""2100-01-01T00:00:00Z, where the hand-driven time begins: nothing of it is ever due in real time."""
 
 HOUR: Final = 3_600
 DAY: Final = 86_400
@@ -34,39 +35,38 @@ class ManualTime:
 class Stops:
     """Counts the steps of one process, and freezes it for ever at the wanted one, as a kill would."""
 
-    def __init__(self, stop_at: int | None = None) -> None:
+    def __init__(self, stop_at: int | None = None, *, stop_at_first: str | None = None) -> None:
         self.passed: list[str] = []
         self.reached = asyncio.Event()
         self._stop_at = stop_at
+        self._stop_at_first = stop_at_first
 
     async def at(self, step: str) -> None:
         """Pass a step, or stay there."""
         if not self.reached.is_set():
             self.passed.append(step)
-            if len(self.passed) == self._stop_at:
+            if len(self.passed) == self._stop_at or step == self._stop_at_first:
                 self.reached.set()
         if self.reached.is_set():
             await asyncio.get_running_loop().create_future()
 
 
 class TimedStore(Store):
-    """A store under a `ManualTime`; its transactions tell their steps, and count."""
+    """A store under a `ManualTime`, for the accounts of one test; its transactions tell their steps, and count."""
 
-    time: ManualTime
-    stops: Stops
-    transactions: int
+    def __init__(
+        self, database: Database, manual: ManualTime, accounts: set[str], stops: Stops, *, shared: bool = False
+    ) -> None:
+        super().__init__(database)
+        self.time = manual
+        self.accounts = accounts
+        self.stops = stops
+        self.transactions = 0
+        self._shared = shared
 
-    @classmethod
-    async def under(
-        cls, dsn: str, manual: ManualTime, *, stops: Stops | None = None, connections: int = 6
-    ) -> TimedStore:
-        """Connect; without `stops` nothing stops."""
-        opened = await cls.open(dsn, min_connections=1, max_connections=connections)
-        assert isinstance(opened, TimedStore)
-        opened.time = manual
-        opened.stops = stops or Stops()
-        opened.transactions = 0
-        return opened
+    async def close(self) -> None:
+        if not self._shared:
+            await super().close()
 
     @contextlib.asynccontextmanager
     async def transaction(self, account_id: str, *, timeout_seconds: float | None = None) -> AsyncIterator[Unit]:
@@ -90,7 +90,15 @@ class TimedStore(Store):
         setattr(unit, "open", by_hand)  # noqa: B010  # a method of one object
 
     async def due_accounts(self, now: int | None = None) -> list[str]:
-        return await super().due_accounts(self.time.now if now is None else now)
+        due = await super().due_accounts(self.time.now if now is None else now)
+        return [account_id for account_id in due if account_id in self.accounts]
+
+    async def advancing_clocks(self) -> list[tuple[str, str]]:
+        clocks = await super().advancing_clocks()
+        return [(account_id, clock_id) for account_id, clock_id in clocks if account_id in self.accounts]
+
+    async def account_ids(self) -> list[str]:
+        return sorted(self.accounts)
 
     async def seconds_to_next_wake(self, account_id: str) -> float | None:
         seconds = await super().seconds_to_next_wake(account_id)
@@ -98,4 +106,5 @@ class TimedStore(Store):
 
     def break_off(self) -> None:
         """Lose all connections at once, as a killed process does."""
-        self._database._pool.terminate()
+        if not self._shared:
+            self._database._pool.terminate()

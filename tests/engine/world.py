@@ -28,6 +28,7 @@ from billing_server.engine.ids import IdSource
 from billing_server.engine.work import Answer, Answered, Caller, Work
 from billing_server.gateways.port import PaymentGateway
 from billing_server.store.customer import BalanceTransactionFilter
+from billing_server.store.database import Database
 from billing_server.store.event import StoredEvent
 from billing_server.store.invoice import InvoiceFilter
 from billing_server.store.payment import PaymentAttemptFilter, RefundFilter
@@ -37,6 +38,7 @@ from tests.engine.times import ManualTime, Stops, TimedStore
 
 T = TypeVar("T")
 
+CONNECT_SECONDS_MAX: Final = 5.0
 SECONDS_MAX: Final = 20.0
 """Nothing in these tests takes longer, unless it hangs."""
 
@@ -46,24 +48,40 @@ new_id: Final = IdSource()
 class World:
     """What the engines of one test share."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, database: Database) -> None:
         self.database_url = database_url
+        self.database = database
         self.time = ManualTime()
         self.bank = Bank()
         self.account_id = ""
+        self.accounts: set[str] = set()
         self.price = ""
         self._running: dict[Engine, tuple[TimedStore, frozenset[asyncio.Task[Any]]]] = {}
 
     # --- processes
 
     async def process(
-        self, *, stops: Stops | None = None, gateway: PaymentGateway | None = None, connections: int = 6
+        self,
+        *,
+        stops: Stops | None = None,
+        gateway: PaymentGateway | None = None,
+        connections: int = 0,
+        database_url: str | None = None,
     ) -> Engine:
-        """One more process, which neither ticks nor listens before it is started."""
+        """One more process, which neither ticks nor listens before it is started.
+
+        Processes share connections, because making them takes longer than most tests, unless they ask for
+        `connections` of their own, perhaps by another way to the database.
+        """
         others = frozenset(asyncio.all_tasks())
-        store = await TimedStore.under(self.database_url, self.time, stops=stops, connections=connections)
-        passing = store.stops.at
-        engine = Engine(store, gateway or ScriptedGateway(self.bank, passing))
+        database = self.database
+        if connections:
+            url = database_url or self.database_url
+            database = await Database.open(
+                url, min_connections=1, max_connections=connections, acquire_seconds_max=CONNECT_SECONDS_MAX
+            )
+        store = TimedStore(database, self.time, self.accounts, stops or Stops(), shared=not connections)
+        engine = Engine(store, gateway or ScriptedGateway(self.bank, store.stops.at))
         self._running[engine] = (store, others)
         return engine
 
@@ -78,27 +96,32 @@ class World:
         await store.close()
 
     async def kill(self, engine: Engine, *callers: asyncio.Task[Any]) -> None:
-        """End a process as `kill -9` does: its connections break, and nothing of it runs on.
+        """End a process as `kill -9` does: nothing of it runs on, and what it had not committed is gone.
 
         Only for tests with one process at a time; whatever task has appeared since belongs to it.
         """
         store, others = self._running.pop(engine)
+        store.stops.reached.set()
         store.break_off()
-        current = asyncio.current_task()
-        tasks = [task for task in asyncio.all_tasks() - others if task is not current]
-        for task in (*tasks, *callers):
-            task.cancel()
-        await asyncio.gather(*tasks, *callers, return_exceptions=True)
+        # What is in the middle of a query comes to its next step, and stays there.
+        await asyncio.sleep(0.005)
+        tasks: set[asyncio.Task[Any]] = set(callers)
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            await within(asyncio.wait(tasks))
+            tasks = {task for task in asyncio.all_tasks() - others if of_the_engine(task)}
 
     async def close(self) -> None:
         """End all processes that still run."""
         for engine in list(self._running):
-            await self.end(engine, drain_seconds=1.0)
+            await self.end(engine, drain_seconds=0.05)
 
     async def open_account(self, engine: Engine, *, interval: str = "month", amount: int = 1000) -> None:
         """An account with one recurring price."""
         account: Account = await engine.create_account("Test", new_id("acct"))
         self.account_id = account.id
+        self.accounts.add(account.id)
         self.price = await self.add_price(engine, interval=interval, amount=amount)
 
     async def add_price(self, engine: Engine, *, interval: str = "month", amount: int = 1000) -> str:
@@ -159,6 +182,13 @@ class World:
         while self.time.now < until:
             self.time.now = until if step is None else min(until, self.time.now + step)
             await self.work_off(engine)
+
+    async def check_now(self, engine: Engine) -> None:
+        """Have the gateway asked about all open outcomes at once, before their time."""
+        for table in ("payment_attempts", "refunds", "books"):
+            moved = f"UPDATE {table} SET check_at = $2 WHERE account_id = $1 AND check_at IS NOT NULL"
+            await self.sql(moved, self.account_id, self.time.now)
+        await self.work_off(engine)
 
     # --- looking
 
@@ -235,6 +265,12 @@ class World:
             return list(await connection.fetch(statement, *parameters))
         finally:
             await connection.close()
+
+
+def of_the_engine(task: asyncio.Task[Any]) -> bool:
+    """Whether a task is not the test itself, nor the driver's own, which leads a shared connection back."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return task is not asyncio.current_task() and code is not None and "asyncpg" not in code.co_filename
 
 
 def caller(command: c.Command, key: str | None = None) -> Caller:

@@ -37,7 +37,7 @@ _NAME_CHARACTERS_MAX: Final = 200
 
 async def _get_account(edge: Edge, call: Call, request: Any) -> bytes:
     check(request)
-    async with edge.engine.store.view(call.account_id) as view:
+    async with edge.view(call) as view:
         return encode(await view.account()).SerializeToString()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Final
 
@@ -18,8 +19,7 @@ TRACE_KEY: Final = "traceparent"
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 AUTHORIZATION_KEY: Final = "authorization"
 
-LOG_FIELDS: ContextVar[Mapping[str, str]] = ContextVar("LOG_FIELDS")
-"""What the log lines of the running call carry: method, request id, trace, account. Never a secret."""
+_SECONDS_LEFT_MIN: Final = 0.001
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -42,9 +42,9 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Call:
-    """A call as its layers see it. `identity` is known once it is authenticated."""
+    """A call as its layers see it. `identity` is known once it is authenticated; `deadline` is monotonic time."""
 
-    __slots__ = ("_identity", "idempotency_key", "metadata", "method", "request_id", "trace_id")
+    __slots__ = ("_identity", "deadline", "idempotency_key", "metadata", "method", "request_id", "trace_id")
 
     def __init__(self, method: Method, metadata: Metadata) -> None:
         self.method = method
@@ -54,6 +54,12 @@ class Call:
         self.trace_id = None if trace is None else trace[1]
         self.idempotency_key: str | None = None
         self._identity: Identity | None = None
+        self.deadline: float | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the call may still take; None for streams, which may last."""
+        return None if self.deadline is None else max(self.deadline - time.monotonic(), _SECONDS_LEFT_MIN)
 
     @property
     def name(self) -> str:
@@ -77,7 +83,7 @@ class Call:
         return self.identity.account_id
 
     def log_fields(self) -> dict[str, str]:
-        """What the call's log lines carry."""
+        """What the call's log lines carry: method, request id, trace, account. Never a secret."""
         fields = {"method": self.name, "request_id": self.request_id}
         if self.trace_id is not None:
             fields["trace_id"] = self.trace_id
@@ -101,3 +107,7 @@ def _accepted_request_id(given: str | None) -> str:
     if given is not None and _REQUEST_ID.fullmatch(given) is not None:
         return given
     return f"req_{secrets.token_hex(12)}"
+
+
+RUNNING: ContextVar[Call] = ContextVar("RUNNING")
+"""The call that is being worked on: log lines carry its `log_fields`."""

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, cast
 import grpc
 from google.rpc.status_pb2 import Status
 
-from billing_server.api.call import AUTHORIZATION_KEY, LOG_FIELDS, REQUEST_ID_KEY, Call
+from billing_server.api.call import AUTHORIZATION_KEY, REQUEST_ID_KEY, RUNNING, Call
 from billing_server.api.endpoints import Edge, Streaming, Unary
 from billing_server.api.limits import Limits
 from billing_server.api.open_streams import OpenStreams
@@ -80,7 +80,9 @@ class Chain:
             try:
                 with self._limits.call():
                     await self._admit(call)
-                    async with asyncio.timeout(self._seconds(context)):
+                    seconds = self._seconds(context)
+                    call.deadline = time.monotonic() + seconds
+                    async with asyncio.timeout(seconds):
                         return await endpoint(self._edge, call, parse(method.request_type, request))
             except asyncio.CancelledError:
                 code = "CANCELLED"
@@ -123,14 +125,13 @@ class Chain:
 
     def _begin(self, method: Method, context: Context) -> Call:
         call = Call(method, context.invocation_metadata() or ())
-        LOG_FIELDS.set(call.log_fields())
+        RUNNING.set(call)
         context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
         return call
 
     async def _admit(self, call: Call) -> None:
         """Authenticate the call and check that its key may make it."""
         call.identity = await self._edge.key_ring.identify(call.metadata.get(AUTHORIZATION_KEY))
-        LOG_FIELDS.set(call.log_fields())
         if not call.method.scope or not call.identity.may(call.method.scope):
             raise ScopeMissing(call.method.scope)
         call.take_idempotency_key()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -46,6 +47,10 @@ class Edge:
         self.engine = engine
         self.key_ring = key_ring
         self.event_streams = event_streams
+
+    def view(self, call: Call) -> AbstractAsyncContextManager[View]:
+        """Reading of the caller's account; no statement lasts longer than the call may."""
+        return self.engine.store.view(call.account_id, timeout_seconds=call.seconds_left)
 
 
 Unary = Callable[[Edge, Call, Any], Awaitable[bytes]]
@@ -129,7 +134,7 @@ def get(name: str, noun: type[T], resource_type: str) -> Endpoint:
     async def run(edge: Edge, call: Call, request: Any) -> bytes:
         check(request)
         required(request, "id")
-        async with edge.engine.store.view(call.account_id) as view:
+        async with edge.view(call) as view:
             found = await view.get(noun, request.id, resource_type)
             return (await show_all(view, [found]))[0].SerializeToString()
 
@@ -151,7 +156,7 @@ def listing(
         check(request)
         size = paging.page_size(request)
         after = paging.read_token(path, request, _CURSORS)
-        async with edge.engine.store.view(call.account_id) as view:
+        async with edge.view(call) as view:
             page = await view.page(wanted(request), limit=size, after=after)
             messages = await (show or show_all)(view, page.items)
         kept = paging.fitting(message.ByteSize() for message in messages)

@@ -26,7 +26,7 @@ async def _get(edge: Edge, call: Call, request: Any) -> bytes:
     check(request)
     required(request, "id")
     position = position_of(request.id, call.account_id)
-    async with edge.engine.store.view(call.account_id) as view:
+    async with edge.view(call) as view:
         found = await view.event(position)
     if found is None:
         raise ResourceMissing("event", request.id)
@@ -45,7 +45,7 @@ async def _list(edge: Edge, call: Call, request: Any) -> bytes:
         created_from=created_from,
         created_before=created_before,
     )
-    async with edge.engine.store.view(call.account_id) as view:
+    async with edge.view(call) as view:
         events, following = await _page(view, before, size, wanted)
     response = ListEventsResponse(next_page_token=paging.make_token(_LIST, request, following))
     stored = ((event.position, event.payload) for event in events)

@@ -35,6 +35,7 @@ class KeyRing:
         self._store = store
         self._remembered_seconds = remembered_seconds
         self._remembered: dict[bytes, tuple[Identity, float]] = {}
+        self._gone: set[str] = set()
         self._asking: dict[bytes, asyncio.Task[Identity | None]] = {}
         self._lookups = asyncio.Semaphore(_LOOKUPS_AT_ONCE_MAX)
         self.on_revoked: Revoked | None = None
@@ -67,6 +68,9 @@ class KeyRing:
             self._remembered.pop(secret_hash, None)
             return None
         account_id, key = found
+        if key.id in self._gone:
+            # It was found just before it was revoked.
+            return None
         identity = Identity(account_id, key.id, frozenset(key.scopes), secret_hash)
         self._remember(identity)
         return identity
@@ -78,6 +82,7 @@ class KeyRing:
 
     def revoked(self, key_id: str) -> None:
         """Forget a key that was just revoked, and end what goes on in its name."""
+        self._gone.add(key_id)
         for secret_hash, (identity, _) in list(self._remembered.items()):
             if identity.key_id == key_id:
                 del self._remembered[secret_hash]

@@ -60,7 +60,7 @@ def deadline_exceeded() -> DomainError:
     """The call took longer than it may."""
     return DomainError(
         "deadline_exceeded",
-        "the request took longer than its deadline; what it began ends by itself. "
+        "the request took longer than its deadline; what it had begun is finished all the same. "
         "Send it again with the same idempotency key and a longer deadline",
     )
 

@@ -1,8 +1,9 @@
 """Event streams: replay from any position, then live, without a gap or a repeat between the two.
 
-There is no switch between the two: a stream only ever reads what comes after the position that it has reached,
-and waits when there is nothing. The bell wakes it; a look now and then finds what a lost ring would hide. No
-connection is held while a batch is being sent, so a slow reader costs one batch of memory and nothing else.
+There is no switch between the two: a stream only ever takes what comes after the position that it has reached,
+from the tail that it shares with the account's other streams or from the log, and waits when there is nothing.
+The bell wakes it; a look now and then finds what a lost ring would hide. No connection is held while a batch is
+being sent, so a slow reader costs one batch of memory and nothing else.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any, Final
 
 import msgspec
 
+from billing_server.delivery.tail import Tail
 from billing_server.domain.errors import InvalidArgument, OutOfRange, Violation
 from billing_server.engine.bell import Bell
-from billing_server.store.event import EventFilter, StoredEvent
+from billing_server.store.event import EventFilter, EventPage, StoredEvent
 from billing_server.store.store import Store
 from billing_server.wire.codec import event_batch_bytes
 
@@ -25,6 +27,9 @@ BATCH_DEFAULT: Final = 100
 BATCH_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 1_000_000
 """A batch that grows beyond is sent in parts: clients accept 4 MiB unless they are told otherwise."""
+
+_FIRST_READ: Final = 50
+"""How many events are read while it is not known how large they are."""
 
 HEARTBEAT_DEFAULT: Final = 15
 HEARTBEAT_MAX: Final = 300
@@ -40,14 +45,6 @@ class _Wanted(msgspec.Struct, frozen=True):
     batch_max: int
     heartbeat_seconds: int
     events: EventFilter
-
-
-class _Found(msgspec.Struct, frozen=True):
-    """What a look at the log found: some events, how far they reach, and the head at that moment."""
-
-    events: Sequence[StoredEvent]
-    reached: int
-    head: int
 
 
 class _Progress:
@@ -68,6 +65,7 @@ class EventStreams:
         self._bell = bell
         self.poll_seconds = poll_seconds
         self._open: set[_Progress] = set()
+        self._tails: dict[str, Tail] = {}
 
     @property
     def lag(self) -> int:
@@ -80,23 +78,49 @@ class EventStreams:
         Raises InvalidArgument, and OutOfRange when events after the position are gone or it is ahead of the log.
         """
         wanted = _read(request)
-        with self._bell.listening(account_id) as rung, self._progress() as progress:
+        with (
+            self._bell.listening(account_id) as rung,
+            self._tail(account_id) as tail,
+            self._progress() as progress,
+        ):
             progress.reached = await self._start(account_id, wanted.after)
-            told_at, caught_up = time.monotonic(), False
+            told_at, caught_up, look = time.monotonic(), False, True
+            limit = min(wanted.batch_max, _FIRST_READ)
             while True:
                 rung.clear()
-                found = await self._look(account_id, wanted, progress.reached)
-                progress.head, progress.reached = found.head, found.reached
-                at_head = found.reached >= found.head
+                if look:
+                    await tail.refresh()
+                page = tail.take(progress.reached, limit, wanted.events)
+                if page is None:
+                    page = await self._look(account_id, wanted.events, progress.reached, limit)
+                limit = min(wanted.batch_max, _fitting(page.events))
+                progress.head, progress.reached = page.head, page.scanned_to
+                at_head = page.scanned_to >= page.head
                 silent_for = time.monotonic() - told_at
-                if found.events or (at_head and not caught_up) or silent_for >= wanted.heartbeat_seconds:
-                    for batch in _batches(account_id, found, caught_up=at_head):
+                if page.events or (at_head and not caught_up) or silent_for >= wanted.heartbeat_seconds:
+                    for batch in _batches(account_id, page, caught_up=at_head):
                         yield batch
                     told_at = time.monotonic()
                 caught_up = caught_up or at_head
+                look = False
                 if at_head:
                     silence_left = told_at + wanted.heartbeat_seconds - time.monotonic()
                     await _wait(rung, min(self.poll_seconds, silence_left))
+                    look = rung.is_set() or tail.age >= self.poll_seconds
+
+    @contextlib.contextmanager
+    def _tail(self, account_id: str) -> Iterator[Tail]:
+        """The tail that the account's streams share, kept for as long as there are some."""
+        tail = self._tails.get(account_id)
+        if tail is None:
+            tail = self._tails[account_id] = Tail(self._store, account_id)
+        tail.users += 1
+        try:
+            yield tail
+        finally:
+            tail.users -= 1
+            if not tail.users:
+                del self._tails[account_id]
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[_Progress]:
@@ -120,15 +144,21 @@ class EventStreams:
         _refuse_gap(after, oldest, head)
         return after
 
-    async def _look(self, account_id: str, wanted: _Wanted, reached: int) -> _Found:
+    async def _look(self, account_id: str, wanted: EventFilter, reached: int, limit: int) -> EventPage:
         """What comes after a position. Raises OutOfRange when events of it are no longer kept."""
         async with self._store.view(account_id) as view:
-            page = await view.read_events(after=reached, limit=wanted.batch_max, wanted=wanted.events)
+            page = await view.read_events(after=reached, limit=limit, wanted=wanted)
             if page.scanned_to > reached and not _is_dense(page.events, reached, page.scanned_to):
                 # What is missing was filtered out, or has been purged since the position was reached.
                 oldest = await view.oldest()
                 _refuse_gap(reached, page.head + 1 if oldest is None else oldest, page.head)
-        return _Found(page.events, page.scanned_to, page.head)
+        return page
+
+
+def _fitting(events: Sequence[StoredEvent]) -> int:
+    """How many events like these make a batch of the largest size: so many are read next, and held in memory."""
+    size = sum(len(event.payload) for event in events)
+    return max(1, len(events) * BATCH_BYTES_MAX // size) if size else _FIRST_READ
 
 
 def _is_dense(events: Sequence[StoredEvent], after: int, until: int) -> bool:
@@ -146,17 +176,17 @@ def _refuse_gap(after: int, oldest: int, head: int) -> None:
         )
 
 
-def _batches(account_id: str, found: _Found, *, caught_up: bool) -> Iterator[bytes]:
+def _batches(account_id: str, page: EventPage, *, caught_up: bool) -> Iterator[bytes]:
     """The events as batches of bounded size, at least one; only the last may tell that it reaches the head."""
     part: list[tuple[int, bytes]] = []
     size = 0
-    for event in found.events:
+    for event in page.events:
         if part and size + len(event.payload) > BATCH_BYTES_MAX:
-            yield event_batch_bytes(account_id, part, found.head, caught_up=False)
+            yield event_batch_bytes(account_id, part, page.head, caught_up=False)
             part, size = [], 0
         part.append((event.position, event.payload))
         size += len(event.payload)
-    yield event_batch_bytes(account_id, part, found.head, caught_up=caught_up)
+    yield event_batch_bytes(account_id, part, page.head, caught_up=caught_up)
 
 
 async def _wait(rung: asyncio.Event, seconds: float) -> None:

@@ -29,6 +29,7 @@ _WITH_PENDING_UPDATE = frozenset(
         "add_invoice_items",
     }
 )
+_NOT_WHILE_PAUSED = frozenset({"trial_end", "trial_end_now", "trial_from_plan", "billing_cycle_anchor_now"})
 _NOT_A_CHANGE = frozenset({"id", "etag", "payment_behavior"})
 _NO_CHANGE_ALONE = _NOT_A_CHANGE | {"proration_behavior", "proration_date"}
 
@@ -52,7 +53,7 @@ def refuse_unchangeable(subscription: Subscription, command: UpdateSubscription)
             "the subscription is incomplete until its first invoice is paid",
             subscription,
         )
-    if subscription.status == "paused" and given & {"trial_end", "trial_end_now", "billing_cycle_anchor_now"}:
+    if subscription.status == "paused" and given & _NOT_WHILE_PAUSED:
         raise WrongState(
             "subscription_paused",
             "trial and anchor of a paused subscription cannot be changed; resume it first",

@@ -18,6 +18,7 @@ from billing_server.domain import (
 )
 from billing_server.domain.adjustments import Adjustment
 from billing_server.domain.attributes import plain_changes, refuse_unchangeable
+from billing_server.domain.catalog import Price
 from billing_server.domain.collection import collect
 from billing_server.domain.commands import UpdateSubscription
 from billing_server.domain.errors import invalid
@@ -63,7 +64,7 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
         return turn.alter(subscription, **plain) if plain else subscription
     change = _plan(turn, subscription, command, plain)
     if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
-        return _wait_for_payment(turn, subscription, change)
+        return _wait_for_payment(turn, subscription, change, trial_over=command.trial_end_now)
     return _apply(turn, subscription, change, command)
 
 
@@ -73,6 +74,7 @@ def _changes_billing(command: UpdateSubscription) -> bool:
         or command.billing_cycle_anchor_now
         or command.trial_end is not UNSET
         or command.trial_end_now
+        or command.trial_from_plan
     )
 
 
@@ -98,8 +100,9 @@ def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: 
     at = adjustments.proration_moment(turn, before, command.proration_date)
     if before.status == "paused":
         return _without_invoice(turn, after, command, [])
-    if command.trial_end is not UNSET:
-        return _plan_trial(turn, before, after, command, at)
+    trial_end = _wished_trial_end(turn, price, command)
+    if trial_end is not None:
+        return _plan_trial(turn, before, after, command, at, trial_end)
     if _resets_cycle(turn, before, after, command):
         return _plan_reset(turn, before, after, command, at)
     return _plan_within_period(turn, before, after, command, at)
@@ -141,9 +144,18 @@ def _plan_reset(turn: Turn, before: Subscription, after: Subscription, command: 
     return Change(after=after, adjustments=given_back, lines=lines)
 
 
-def _plan_trial(turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int) -> Change:
+def _wished_trial_end(turn: Turn, price: Price, command: UpdateSubscription) -> int | None:
+    """When the trial ends that the change asks for: at a moment, or after the days that the price says."""
+    if command.trial_end is not UNSET:
+        return command.trial_end
+    days = recurring(price).trial_period_days if command.trial_from_plan else None
+    return None if days is None else turn.now + days * calendar.DAY
+
+
+def _plan_trial(
+    turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int, end: int
+) -> Change:
     """A trial moves the anchor to its end (semantics 4, Trial updates)."""
-    end = int(command.trial_end)  # type: ignore[arg-type]  # the caller has checked that it is set
     check_trial_end(turn, end)
     fresh = before.status != "trialing"
     given_back: list[Adjustment] = []
@@ -248,12 +260,14 @@ def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubs
         **({"status_invoice": invoice_id} if counts else {}),
     )
     turn.updated(after)
-    invoice = _draft(turn, after, invoice_id, change.lines)
+    invoice = _draft(turn, after, invoice_id, change.lines, trial_over=command.trial_end_now)
     _process(turn, after, invoice, command)
     return _announce(turn, before, turn.subscriptions[after.id])
 
 
-def _draft(turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine]) -> Invoice:
+def _draft(
+    turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine], *, trial_over: bool
+) -> Invoice:
     automatic = subscription.collection_method == "charge_automatically"
     return create_invoice(
         turn,
@@ -268,6 +282,7 @@ def _draft(turn: Turn, subscription: Subscription, invoice_id: str, lines: list[
         days_until_due=subscription.days_until_due,
         auto_advance=subscription.status != "unpaid",
         finalizes_at=None if automatic else turn.now + turn.settings.finalization_delay_seconds,
+        trial_over=trial_over,
     )
 
 
@@ -311,7 +326,7 @@ def _owes(turn: Turn, change: Change) -> bool:
     return settled_amounts(total, turn.customer.balance, change.after.currency)[0] > 0
 
 
-def _wait_for_payment(turn: Turn, before: Subscription, change: Change) -> Subscription:
+def _wait_for_payment(turn: Turn, before: Subscription, change: Change, *, trial_over: bool) -> Subscription:
     """Invoice the change, and let it take effect when that is paid (semantics 2.4)."""
     invoice_id = turn.new_id("in")
     after = change.after
@@ -344,6 +359,7 @@ def _wait_for_payment(turn: Turn, before: Subscription, change: Change) -> Subsc
         subscription=before,
         collection_method="charge_automatically",
         auto_advance=False,
+        trial_over=trial_over,
     )
     turn.emit("invoice.created", invoice)
     invoice = finalize(turn, invoice)

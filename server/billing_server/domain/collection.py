@@ -281,9 +281,13 @@ def failed(
     *,
     needs_action: bool = False,
 ) -> Invoice:
-    """An attempt did not bring the money: count it, tell it, plan the next or take the final action."""
-    first_failure = invoice.first_failure_at or (attempt.due_at if attempt.kind != "manual" else None)
-    retried = attempt.kind != "manual" and _retried(invoice)
+    """An attempt did not bring the money: count it, tell it, plan the next or take the final action.
+
+    A first attempt begins the schedule, whoever made it; later ones by hand leave it alone (decision 8).
+    """
+    scheduled = attempt.kind != "manual" or invoice.attempt_count == 0
+    first_failure = invoice.first_failure_at or (attempt.due_at if scheduled else None)
+    retried = scheduled and _retried(invoice)
     retries_done = invoice.retries_done + (1 if attempt.kind == "retry" else 0)
     following = invoice.next_payment_attempt
     if retried:
@@ -302,14 +306,16 @@ def failed(
         next_payment_attempt=following,
         retries_done=retries_done,
         first_failure_at=first_failure,
-        last_attempt_due_at=attempt.due_at if attempt.kind != "manual" else invoice.last_attempt_due_at,
+        last_attempt_due_at=attempt.due_at if scheduled else invoice.last_attempt_due_at,
         hard_declined_method=attempt.payment_method if hard else invoice.hard_declined_method,
         payment_intent=intent,
     )
     _tell_failure(turn, invoice, attempt, needs_action)
     if retried:
         correspondence.payment_failed(turn, invoice, attempt, needs_action=needs_action)
-        _after_failure(turn, invoice)
+        standing.payment_failed(turn, invoice, automatic=attempt.kind != "manual")
+        if invoice.next_payment_attempt is None:
+            _give_up(turn, turn.invoices[invoice.id])
     return turn.invoices[invoice.id]
 
 
@@ -323,12 +329,6 @@ def _tell_failure(turn: Turn, invoice: Invoice, attempt: PaymentAttempt, needs_a
             turn.emit("payment_intent.payment_failed", _intent(invoice))
         turn.updated(invoice)
     turn.emit("invoice.payment_failed", invoice)
-
-
-def _after_failure(turn: Turn, invoice: Invoice) -> None:
-    standing.payment_failed(turn, invoice)
-    if invoice.next_payment_attempt is None:
-        _give_up(turn, turn.invoices[invoice.id])
 
 
 def _give_up(turn: Turn, invoice: Invoice) -> None:

@@ -126,9 +126,9 @@ def send_invoice(turn: Turn, invoice: Invoice) -> None:
 def payment_failed(turn: Turn, invoice: Invoice, attempt: PaymentAttempt, *, needs_action: bool) -> None:
     """Tell that an automatic payment did not succeed, and when it is tried again.
 
-    Attempts that somebody waits for fail before his eyes and need no e-mail.
+    Attempts by hand fail before somebody's eyes and need no e-mail.
     """
-    if not turn.settings.emails.payment_failed or invoice.collection_paused:
+    if attempt.kind == "manual" or not turn.settings.emails.payment_failed or invoice.collection_paused:
         return
     stage(
         turn,

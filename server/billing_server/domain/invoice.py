@@ -29,7 +29,7 @@ INVOICE_LINES_MAX = 250
 """Pending items that one invoice takes (semantics 1, InvoiceItem)."""
 
 
-class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
+class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One amount of an invoice. Metered lines carry the usage as their quantity."""
 
     id: str

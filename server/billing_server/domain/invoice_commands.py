@@ -51,6 +51,13 @@ def new_invoice(turn: Turn, command: CreateInvoice) -> Invoice:
     subscription = None
     if command.subscription is not None:
         subscription = turn.subscription(command.subscription, "subscription")
+        if subscription.terminal:
+            raise WrongState(
+                "subscription_terminal",
+                "the subscription has ended and makes no more invoices; leave it out to bill the customer",
+                subject=subscription.id,
+                field="subscription",
+            )
     currency = command.currency or (subscription.currency if subscription is not None else turn.customer.currency)
     if currency is None:
         raise invalid("currency", "parameter_missing", "the customer has no currency yet; name one")
@@ -136,6 +143,8 @@ def _collection_changes(turn: Turn, invoice: Invoice, command: UpdateInvoice) ->
     if command.collection_method is not UNSET:
         _draft_only(invoice, "collection_method")
         changes["collection_method"] = command.collection_method
+        automatic = command.collection_method == "charge_automatically"
+        changes["next_payment_attempt"] = invoice.automatically_finalizes_at if automatic else None
     method = changes.get("collection_method", invoice.collection_method)
     if command.days_until_due is not UNSET and command.days_until_due is not None:
         _draft_only(invoice, "days_until_due")
@@ -146,7 +155,11 @@ def _collection_changes(turn: Turn, invoice: Invoice, command: UpdateInvoice) ->
     if command.due_date is not UNSET:
         if invoice.status not in ("draft", "open"):
             _draft_only(invoice, "due_date")
-        changes |= {"due_date": _due_date(turn, invoice, command.due_date), "due_date_passed": False}
+        changes |= {
+            "due_date": _due_date(turn, invoice, command.due_date),
+            "due_date_passed": False,
+            "overdue_deadline_at": None,
+        }
     if method == "charge_automatically":
         if changes.get("due_date") is not None:
             raise invalid("due_date", "parameters_exclusive", "charge_automatically takes no due date")
@@ -326,7 +339,7 @@ def wake(turn: Turn, invoice: Invoice) -> None:
     elif invoice.overdue_deadline_at is not None and invoice.overdue_deadline_at <= turn.now:
         _end_overdue(turn, invoice)
     elif invoice.next_payment_attempt is not None and invoice.next_payment_attempt <= turn.now:
-        collect(turn, invoice, "retry" if invoice.first_failure_at is not None else "initial")
+        collect(turn, invoice, "retry" if invoice.attempt_count else "initial")
 
 
 def _wake_draft(turn: Turn, invoice: Invoice) -> None:

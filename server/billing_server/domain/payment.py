@@ -28,7 +28,7 @@ UNRESOLVED: frozenset[AttemptState] = frozenset({"started", "unknown"})
 """States in which it is not known whether money moved; no further attempt of the invoice may start."""
 
 
-class PaymentError(msgspec.Struct, frozen=True, kw_only=True):
+class PaymentError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a payment did not succeed."""
 
     type: PaymentErrorType = "card_error"
@@ -37,7 +37,7 @@ class PaymentError(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-class PaymentIntent(msgspec.Struct, frozen=True, kw_only=True):
+class PaymentIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The collection of one invoice's amount due. Its id shares the suffix of its invoice's id."""
 
     id: str

@@ -107,6 +107,7 @@ def renew(turn: Turn, subscription: Subscription, *, trial_over: bool = False) -
         turn.updated(subscription)
         return subscription
     lines = renewal_lines(turn, subscription, period, previous_start, metered=not trial_over)
+    first_charge = trial_over or (subscription.free_stub and subscription.trial_end == previous_start)
     paused = subscription.paused_at(turn.now)
     invoice_id = turn.new_id("in")
     subscription = _moved(turn, subscription, period, invoice_id, counts=not paused)
@@ -117,7 +118,7 @@ def renew(turn: Turn, subscription: Subscription, *, trial_over: bool = False) -
         lines,
         (previous_start, period.start),
         invoice_id=invoice_id,
-        trial_over=trial_over,
+        trial_over=first_charge,
     )
     if paused:
         handle_born_paused(turn, subscription, invoice)

@@ -20,9 +20,27 @@ from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, Subs
 from billing_server.domain.turn import Turn
 
 
-def activate(turn: Turn, subscription: Subscription) -> Subscription:
-    """The resumption invoice is paid or given up: the subscription is active and says so."""
-    subscription = turn.alter(subscription, status="active", resumption_invoice=None, expires_at=None)
+def activate(turn: Turn, subscription: Subscription, start: int, end: int) -> Subscription:
+    """The subscription is active in the period from `start` to `end` and says so; only now its cycle moves on."""
+    changes: dict[str, object] = {}
+    cycle_of = (subscription.billing_cycle_anchor, subscription.interval, subscription.interval_count)
+    if calendar.period_around(*cycle_of, start)[0] != start:
+        changes |= {"billing_cycle_anchor": start, "billing_cycle_anchor_config": None}
+    every, moment = subscription.pending_invoice_item_interval, subscription.next_pending_invoice_item_invoice
+    if every is not None and moment is not None and moment <= turn.now:
+        changes["next_pending_invoice_item_invoice"] = calendar.next_boundary(
+            moment, every.interval, every.interval_count, turn.now
+        )
+    subscription = turn.alter(
+        subscription,
+        status="active",
+        current_period_start=start,
+        current_period_end=end,
+        resumption_invoice=None,
+        expires_at=None,
+        free_stub=False,
+        **changes,
+    )
     subscription = turn.note(subscription, upcoming_at=cycle.upcoming_at(subscription, turn.settings, turn.now))
     turn.updated(subscription)
     turn.emit("customer.subscription.resumed", subscription)
@@ -34,13 +52,13 @@ def resume_subscription(turn: Turn, command: ResumeSubscription) -> Subscription
     subscription = _resumable(turn, command)
     if subscription.resumption_invoice is not None:
         subscription = _drop_earlier(turn, subscription)
-    if command.billing_cycle_anchor == "now":
-        subscription = turn.alter(subscription, billing_cycle_anchor=turn.now, billing_cycle_anchor_config=None)
-        period = cycle.period_from(subscription, turn.now)
-        lines = period_lines(turn, subscription, period.start, period.end, full=period.full)
-        lines += metered_lines(turn, subscription, turn.now, turn.now)
-        return _with_invoice(turn, _in_period(turn, subscription, period.start, period.end), lines)
-    return _unchanged(turn, subscription, command)
+    if command.billing_cycle_anchor == "unchanged":
+        return _unchanged(turn, subscription, command)
+    anchored = msgspec.structs.replace(subscription, billing_cycle_anchor=turn.now)
+    period = cycle.period_from(anchored, turn.now)
+    lines = period_lines(turn, subscription, period.start, period.end, full=period.full)
+    lines += metered_lines(turn, subscription, turn.now, turn.now)
+    return _with_invoice(turn, subscription, period.start, period.end, lines)
 
 
 def _resumable(turn: Turn, command: ResumeSubscription) -> Subscription:
@@ -70,33 +88,36 @@ def _drop_earlier(turn: Turn, subscription: Subscription) -> Subscription:
     return turn.note(subscription, resumption_invoice=None)
 
 
-def _in_period(turn: Turn, subscription: Subscription, start: int, end: int) -> Subscription:
-    return turn.alter(subscription, current_period_start=start, current_period_end=end)
-
-
 def _unchanged(turn: Turn, subscription: Subscription, command: ResumeSubscription) -> Subscription:
     """Periods advance along the old anchor until they surround now; the rest of this one is prorated."""
     at = turn.now if command.proration_date is None else command.proration_date
     start, end = calendar.period_around(
         subscription.billing_cycle_anchor, subscription.interval, subscription.interval_count, turn.now
     )
-    moved = _in_period(turn, subscription, start, end)
+    if subscription.cancel_at is not None:
+        end = min(end, subscription.cancel_at)
     if command.proration_behavior == "none":
-        return activate(turn, moved)
-    asked = adjustments.debits_for(
-        turn, msgspec.structs.replace(moved, status="active", free_stub=False), moved.items, max(at, start)
+        return activate(turn, subscription, start, end)
+    moved = msgspec.structs.replace(
+        subscription, status="active", free_stub=False, current_period_start=start, current_period_end=end
     )
+    asked = adjustments.debits_for(turn, moved, moved.items, max(at, start))
     if command.proration_behavior == "always_invoice":
-        return _with_invoice(turn, moved, adjustments.as_lines(turn, asked))
-    adjustments.as_pending_items(turn, moved, asked)
-    return activate(turn, moved)
+        return _with_invoice(turn, subscription, start, end, adjustments.as_lines(turn, asked))
+    adjustments.as_pending_items(turn, subscription, asked)
+    return activate(turn, subscription, start, end)
 
 
-def _with_invoice(turn: Turn, subscription: Subscription, lines: list[InvoiceLine]) -> Subscription:
-    """Invoice the resumption; it must be paid (or given up) within 23 hours to take effect."""
+def _with_invoice(
+    turn: Turn, subscription: Subscription, start: int, end: int, lines: list[InvoiceLine]
+) -> Subscription:
+    """Invoice the resumption; it must be paid (or given up) within 23 hours to take effect.
+
+    The period of the invoice is the one that the subscription will then be in.
+    """
     sweep = pending_items(turn, subscription=subscription.id, currency=subscription.currency)
     if not lines and not sweep:
-        return activate(turn, subscription)
+        return activate(turn, subscription, start, end)
     invoice_id = turn.new_id("in")
     subscription = turn.alter(subscription, latest_invoice=invoice_id, status_invoice=invoice_id)
     invoice = create_invoice(
@@ -105,17 +126,18 @@ def _with_invoice(turn: Turn, subscription: Subscription, lines: list[InvoiceLin
         reason="subscription_update",
         currency=subscription.currency,
         lines=lines,
-        period=(turn.now, turn.now),
+        period=(start, end),
         subscription=subscription,
         sweep=sweep,
         collection_method="charge_automatically",
         auto_advance=False,
+        trial_over=True,
     )
     turn.emit("invoice.created", invoice)
     invoice = finalize(turn, invoice)
     if invoice.status == "paid":
-        return activate(turn, subscription)
-    return turn.note(
+        return activate(turn, subscription, start, end)
+    return turn.alter(
         subscription,
         resumption_invoice=invoice_id,
         expires_at=turn.now + INCOMPLETE_LIFETIME_SECONDS,

@@ -150,6 +150,12 @@ def _anchor(turn: Turn, command: CreateSubscription, interval: calendar.Interval
     """The anchor: as configured, as given (within one period of the beginning), else the beginning itself."""
     config = command.billing_cycle_anchor_config
     if config is not None:
+        if interval not in ("month", "year"):
+            raise invalid(
+                "billing_cycle_anchor_config",
+                "parameter_invalid",
+                f"it needs prices per month or year, not per {interval}; use billing_cycle_anchor",
+            )
         return calendar.resolve_anchor(
             begins,
             interval,

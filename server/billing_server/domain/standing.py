@@ -13,7 +13,7 @@ from __future__ import annotations
 from billing_server.domain import cycle, pending_update, resumption, trial_notices
 from billing_server.domain.account import SubscriptionFinalAction
 from billing_server.domain.invoice import Invoice
-from billing_server.domain.invoicing import invoices_of
+from billing_server.domain.invoicing import invoices_of, stop_collection
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.termination import end, expire
 from billing_server.domain.turn import Turn
@@ -42,7 +42,7 @@ def _activate(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
         _plan_notice(turn, subscription)
         trial_notices.announce(turn, turn.subscriptions[subscription.id])
     elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
-        resumption.activate(turn, subscription)
+        resumption.activate(turn, subscription, invoice.period_start, invoice.period_end)
     elif subscription.status in ("past_due", "unpaid") and _speaks_last(turn, subscription, invoice):
         _plan_notice(turn, turn.alter(subscription, status="active"))
 
@@ -108,10 +108,11 @@ def clear_delinquency(turn: Turn) -> None:
         turn.updated(turn.alter(turn.customer, delinquent=False))
 
 
-def payment_failed(turn: Turn, invoice: Invoice) -> None:
-    """An automatic payment failed: the subscription is past due if this is the invoice that counts."""
+def payment_failed(turn: Turn, invoice: Invoice, *, automatic: bool) -> None:
+    """A scheduled payment failed: the subscription is past due if its invoice decides."""
     _fall_behind(turn, invoice)
-    become_delinquent(turn)
+    if automatic:
+        become_delinquent(turn)
 
 
 def become_delinquent(turn: Turn) -> None:
@@ -140,7 +141,7 @@ def marked_uncollectible(turn: Turn, invoice: Invoice) -> None:
         if pending is not None and pending.invoice == invoice.id:
             pending_update.drop(turn, subscription)
         elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
-            resumption.activate(turn, subscription)
+            resumption.activate(turn, subscription, invoice.period_start, invoice.period_end)
         elif subscription.status == "past_due" and _speaks_last(turn, subscription, invoice):
             _plan_notice(turn, turn.alter(subscription, status="active"))
     clear_delinquency(turn)
@@ -155,7 +156,13 @@ def final_action(turn: Turn, subscription: Subscription, action: SubscriptionFin
     if action == "unpaid":
         subscription = turn.alter(subscription, status="unpaid", upcoming_at=None)
         turn.updated(subscription)
+        stop_collection(turn, [invoice for invoice in invoices_of(turn, subscription) if _still_tried(invoice)])
     return subscription
+
+
+def _still_tried(invoice: Invoice) -> bool:
+    """Whether time alone would still ask for the money: of what is unpaid, nothing is attempted (semantics 2.1)."""
+    return invoice.status == "draft" or invoice.charging or invoice.next_payment_attempt is not None
 
 
 def invoice_voided(turn: Turn, invoice: Invoice) -> None:

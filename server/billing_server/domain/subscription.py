@@ -40,7 +40,7 @@ INCOMPLETE_LIFETIME_SECONDS = 82_800
 """An incomplete subscription, a pending update and a resumption invoice live for 23 hours (semantics 2.2)."""
 
 
-class SubscriptionItem(msgspec.Struct, frozen=True, kw_only=True):
+class SubscriptionItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One price of a subscription. `quantity` is None for metered prices."""
 
     id: str
@@ -60,7 +60,7 @@ class AnchorConfig(msgspec.Struct, frozen=True, kw_only=True):
     second: int | None = None
 
 
-class CancellationDetails(msgspec.Struct, frozen=True, kw_only=True):
+class CancellationDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a subscription was or will be canceled."""
 
     comment: str | None = None
@@ -89,7 +89,7 @@ class AddedInvoiceItem(msgspec.Struct, frozen=True, kw_only=True):
     quantity: int = 1
 
 
-class PendingUpdate(msgspec.Struct, frozen=True, kw_only=True):
+class PendingUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A change that waits for the payment of `invoice` (semantics 2.4)."""
 
     expires_at: int

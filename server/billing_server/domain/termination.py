@@ -24,6 +24,7 @@ def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> S
         ended_at=turn.now,
         cancellation_details=details,
         pending_update=None,
+        resumption_invoice=None,
         next_pending_invoice_item_invoice=None,
         expires_at=None,
         upcoming_at=None,

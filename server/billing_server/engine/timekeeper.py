@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -75,6 +75,7 @@ class Timekeeper:
         self._under_way = 0
         self._fewer = asyncio.Event()
         self._failing: set[str] = set()
+        self._ticks: set[asyncio.Task[Any]] = set()
         self._watcher: asyncio.Task[None] | None = None
         self._closing = False
         self._began_at: float | None = None
@@ -128,6 +129,8 @@ class Timekeeper:
                 await self._watcher
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
+        # The scheduler cancels its ticks and does not wait for them.
+        await asyncio.gather(*self._ticks, return_exceptions=True)
         await self._errands.close(drain_seconds)
 
     async def idle(self) -> None:
@@ -136,12 +139,17 @@ class Timekeeper:
 
     async def _tick(self, name: str, duty: Callable[[], Awaitable[None]]) -> None:
         """Run a duty; the scheduler would swallow its failure, so it is told here (trap 20)."""
+        tick = asyncio.current_task()
+        assert tick is not None
+        self._ticks.add(tick)
         try:
             await duty()
         except Exception as error:  # noqa: BLE001  # whatever broke must be loud
             self._ended(name, error)
         else:
             self._ended(name, None)
+        finally:
+            self._ticks.discard(tick)
 
     def _ended(self, name: str, error: Exception | None) -> None:
         """A duty ended, well or not."""

@@ -135,6 +135,12 @@ class Store:
             records = await transaction.connection.fetch(BOOK_ROWS.queries["accounts_with_due_books"], now)
             return [record[0] for record in records]
 
+    async def due_backlog(self) -> tuple[int, int]:
+        """How many books are due by the database's clock, and for how many seconds the first of them has been."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            (record,) = await transaction.connection.fetch(BOOK_ROWS.queries["due_backlog"])
+            return record[0], record[1]
+
     async def advancing_clocks(self) -> list[tuple[str, str]]:
         """Accounts and ids of all test clocks that are on their way."""
         async with self._database.transaction(_SWEEP, read_only=True) as transaction:

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.domain.rules.steps import (
-    Row,
-    events,
-    invoice,
-    refused,
-    row,
-    sub,
-    subscribe,
-    totals,
-    update,
-)
+from tests.domain.rules.sights import events, invoice, refused, sub, totals
+from tests.domain.rules.steps import Row, row, subscribe, update
 
 ROWS = [
     row("per unit, times the quantity", subscribe(("M10", 3)), totals(3000)),

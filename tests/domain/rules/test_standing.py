@@ -7,30 +7,25 @@ import pytest
 from billing_server.domain.account import Settings
 from billing_server.domain.dunning import RetryPolicy
 from tests.domain.rules.shop import BAD, OK
+from tests.domain.rules.sights import balance, customer, events, invoice, invoices, sub
 from tests.domain.rules.steps import (
     Fields,
     Row,
     attach,
-    balance,
     bill,
     change_customer,
     change_invoice,
     credit,
-    customer,
     delete_customer,
     detach,
-    events,
     finalize,
     give_up,
-    invoice,
-    invoices,
     item,
     mark,
     pause,
     pay,
     row,
     settings,
-    sub,
     subscribe,
     to,
     unpause,

@@ -88,6 +88,18 @@ WHERE EXISTS (
         WHERE b.account_id = a.account_id AND b.check_at IS NOT NULL AND b.check_at <= m.now
     );
 
+-- name: due_backlog
+-- How many books are due by the database's clock, and for how long the first of them has been, in seconds: seen
+-- across accounts, under the setting app.sweep.
+SELECT coalesce(sum(d.books), 0)::bigint AS books, coalesce(max(m.now - d.first), 0)::bigint AS seconds
+FROM accounts AS a
+CROSS JOIN (SELECT floor(extract(EPOCH FROM clock_timestamp()))::bigint AS now) AS m
+CROSS JOIN LATERAL (
+    SELECT count(*) AS books, min(b.wake_at) AS first FROM books AS b
+    WHERE b.account_id = a.account_id AND b.wake_at IS NOT NULL AND b.wake_at <= m.now
+        AND NOT b.in_flight AND b.test_clock IS NULL
+) AS d;
+
 -- name: next_wake_of_account
 -- Seconds, by the database's clock, until the first book of the account is due or must be checked.
 SELECT least(

@@ -18,7 +18,7 @@ from billing_server.delivery.outbox import FolderOutbox, Outbox, SmtpOutbox, Smt
 from billing_server.domain.message import Facts, Message
 from billing_server.store.message import MessageFilter
 from billing_server.store.store import Store
-from tests.delivery.post_office import DROP, TAKE_AND_DROP, PostOffice
+from tests.mail.post_office import DROP, TAKE_AND_DROP, PostOffice
 from tests.store import samples
 from tests.store.samples import NOW
 

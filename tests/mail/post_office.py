@@ -21,6 +21,12 @@ TAKE_AND_DROP: Final = "take and drop"
 """Take the letter, and hang up before saying so."""
 
 
+def _hang_up(server: SMTP) -> None:
+    """Break the connection."""
+    assert isinstance(server.transport, asyncio.Transport)
+    server.transport.abort()
+
+
 class PostOffice:
     """Takes letters. `answers` maps a recipient to what is said to the tries for it, one after the other.
 
@@ -83,7 +89,7 @@ class PostOffice:
         if self.at_rcpt:
             answer = self._answer(address)
             if answer == DROP:
-                server.transport.abort()
+                _hang_up(server)
             elif answer != OK:
                 return answer
         envelope.rcpt_tos.append(address)
@@ -99,6 +105,6 @@ class PostOffice:
             self.took.set()
             self.taken[str(letter["Message-ID"])] += 1
         if answer in (DROP, TAKE_AND_DROP):
-            server.transport.abort()
+            _hang_up(server)
             return OK
         return answer

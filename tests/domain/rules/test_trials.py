@@ -1,0 +1,624 @@
+"""Trials: their beginning, their notices, their ends, and changes of them (seed S3, semantics 2.2 and 4)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.domain.rules.shop import BAD, OK
+from tests.domain.rules.sights import (
+    balance,
+    charges,
+    customer,
+    events,
+    events_of,
+    invoice,
+    invoices,
+    no_events,
+    pending,
+    period,
+    refused,
+    sub,
+    totals,
+)
+from tests.domain.rules.steps import Row, attach, mark, pause, pay, row, subscribe, to, update
+
+MARCH = "2025-03-01"
+FORTNIGHT = (subscribe("M31", trial_period_days=14), mark())
+"""A trial of 14 days from March 1 to 15."""
+
+BEGINNINGS = [
+    row(
+        "S51: trialing, with a paid invoice of zero",
+        subscribe("M30", trial_end=1610403705),
+        sub(status="trialing", trial_start=1609798905, trial_end=1610403705, billing_cycle_anchor=1610403705),
+        sub(current_period_start=1609798905, current_period_end=1610403705),
+        invoice(status="paid", total=0, lines=[(0, 1609798905, 1610403705)]),
+        invoice(billing_reason="subscription_create"),
+        events("""
+            customer.updated was=currency
+            customer.subscription.created status=trialing
+            invoice.created status=draft
+            invoice.finalized status=paid
+            invoice.paid
+            invoice.payment_succeeded
+        """),
+        charges(0),
+        start=1609798905,
+    ),
+    row("S29: no payment method is needed", subscribe("M31", trial_period_days=14), sub(status="trialing"), card=None),
+    row(
+        "S52: 730 days",
+        subscribe("M31", trial_period_days=730),
+        sub(trial_end="2027-03-01"),
+        start=MARCH,
+    ),
+    row(
+        "S52: 731 days",
+        subscribe("M31", trial_period_days=731),
+        refused("parameter_invalid_integer", "trial_period_days"),
+    ),
+    row(
+        "a moment more than 730 days ahead",
+        subscribe("M31", trial_end="2027-03-01 00:00:01"),
+        refused("time_out_of_range", "trial_end"),
+        start=MARCH,
+    ),
+    row("a moment in the past", subscribe("M31", trial_end="2024-12-31"), refused("time_out_of_range", "trial_end")),
+    row(
+        "days and a moment",
+        subscribe("M31", trial_period_days=7, trial_end="2025-04-01"),
+        refused("parameters_exclusive"),
+    ),
+    row(
+        "trial_from_plan and a moment",
+        subscribe("M31", trial_from_plan=True, trial_end="2025-04-01"),
+        refused("parameters_exclusive"),
+    ),
+    row(
+        "as many days as the price says, when asked for",
+        subscribe("M31_TRIAL14", trial_from_plan=True),
+        sub(status="trialing", trial_end="2025-01-15"),
+    ),
+    row("and none when not", subscribe("M31_TRIAL14"), sub(status="active", trial_end=None)),
+    row("trial_from_plan of a price without one", subscribe("M31", trial_from_plan=True), sub(status="active")),
+    row(
+        "send_invoice: trialing, the invoice of zero paid at once",
+        subscribe("M31", trial_period_days=14, collection_method="send_invoice", days_until_due=10),
+        sub(status="trialing"),
+        invoice(status="paid", total=0),
+        to("2025-01-15"),
+        sub(status="active"),
+        invoice(status="draft", total=3100, due_date="2025-01-25"),
+        to("2025-01-15 01:00"),
+        invoice(status="open"),
+        card=None,
+    ),
+    row(
+        "one-off prices are charged at its beginning",
+        subscribe("M31", trial_period_days=14, add_invoice_items=["SETUP"]),
+        sub(status="trialing"),
+        invoice(status="paid", lines=[0, 2000], total=2000),
+        mark(),
+        to("2025-01-12"),
+        events("customer.subscription.trial_will_end"),
+    ),
+    row(
+        "one-off prices, declined: incomplete until they are paid, then trialing",
+        subscribe("M31", trial_period_days=14, add_invoice_items=["SETUP"]),
+        sub(status="incomplete", current_period_end="2025-01-15"),
+        update(metadata={"a": "1"}),
+        sub(current_period_end="2025-01-15"),
+        attach(OK),
+        pay(),
+        sub(status="trialing", current_period_end="2025-01-15", expires_at=None),
+        mark(),
+        to("2025-01-15"),
+        events("""
+            customer.subscription.trial_will_end @2025-01-12
+            customer.subscription.updated was.status=trialing @2025-01-15
+            invoice.created
+        """),
+        card=BAD,
+    ),
+    row(
+        "one-off prices of a trial that is sent: sent at once",
+        subscribe(
+            "M31",
+            trial_period_days=14,
+            add_invoice_items=["SETUP"],
+            collection_method="send_invoice",
+            days_until_due=10,
+        ),
+        sub(status="trialing"),
+        invoice(status="open", due_date="2025-01-11"),
+        events("""
+            customer.updated
+            customer.subscription.created status=trialing
+            invoice.created
+            invoice.finalized
+            payment_intent.created
+            invoice.sent
+        """),
+        to("2025-01-11"),
+        sub(status="trialing"),
+        customer(delinquent=True),
+    ),
+]
+
+NOTICES = [
+    row(
+        "S53: three days before the end",
+        FORTNIGHT,
+        to("2025-03-11 23:59:59"),
+        no_events(),
+        to("2025-03-12"),
+        events("customer.subscription.trial_will_end status=trialing @2025-03-12"),
+        start=MARCH,
+    ),
+    row(
+        "S54: at once when it is shorter",
+        subscribe("M31", trial_period_days=2),
+        events("""
+            customer.updated
+            customer.subscription.created
+            invoice.created
+            invoice.finalized
+            invoice.paid
+            invoice.payment_succeeded
+            customer.subscription.trial_will_end
+        """),
+        mark(),
+        to("2025-01-02 23:59:59"),
+        no_events(),
+    ),
+    row(
+        "again when it is extended",
+        FORTNIGHT,
+        to("2025-03-13"),
+        update(trial_end="2025-04-01"),
+        mark(),
+        to("2025-03-31"),
+        events("customer.subscription.trial_will_end @2025-03-29"),
+        start=MARCH,
+    ),
+    row(
+        "at once when it is shortened to less than three days",
+        FORTNIGHT,
+        update(trial_end="2025-03-03"),
+        events("""
+            customer.subscription.updated was=billing_cycle_anchor,current_period_end,trial_end
+            customer.subscription.trial_will_end
+        """),
+        to("2025-03-03"),
+        events("""
+            customer.subscription.updated
+            invoice.created
+        """),
+        start=MARCH,
+    ),
+    row(
+        "the renewal is not announced during a trial, but is after it",
+        FORTNIGHT,
+        to("2025-04-14"),
+        events_of("invoice.upcoming", "invoice.upcoming"),
+        start=MARCH,
+    ),
+]
+
+ENDS = [
+    row(
+        "S53: paid for: active, a draft for an hour, then charged",
+        FORTNIGHT,
+        to("2025-03-14"),
+        mark(),
+        to("2025-03-15"),
+        sub(status="active"),
+        period("2025-03-15", "2025-04-15"),
+        invoice(status="draft", total=3100, billing_reason="subscription_cycle"),
+        events("""
+            customer.subscription.updated was=current_period_end,current_period_start,latest_invoice,status @2025-03-15
+            invoice.created
+        """),
+        to("2025-03-15 01:00"),
+        invoice(status="paid"),
+        events("""
+            invoice.finalized
+            payment_intent.created
+            payment_intent.succeeded
+            invoice.updated
+            invoice.paid
+            invoice.payment_succeeded
+        """),
+        to("2025-04-15 01:00"),
+        totals(0, 3100, 3100),
+        start=MARCH,
+    ),
+    row(
+        "S58: no payment method, cancel: canceled, no invoice",
+        subscribe("M31", trial_period_days=14, missing_payment_method="cancel"),
+        to("2025-01-14"),
+        mark(),
+        to("2025-01-15"),
+        sub(status="canceled", ended_at="2025-01-15"),
+        invoices("paid"),
+        events("customer.subscription.deleted"),
+        card=None,
+    ),
+    row(
+        "S59: no payment method, pause: paused, no invoice, also two months later",
+        subscribe("M31", trial_period_days=14, missing_payment_method="pause"),
+        to("2025-01-14"),
+        mark(),
+        to("2025-01-15"),
+        sub(status="paused"),
+        period("2025-01-01", "2025-01-15"),
+        events("""
+            customer.subscription.updated was=status was.status=trialing
+            customer.subscription.paused
+        """),
+        to("2025-03-20"),
+        no_events(),
+        sub(status="paused"),
+        invoices("paid"),
+        card=None,
+    ),
+    row(
+        "S60: no payment method, create_invoice: past due an hour later",
+        subscribe("M31", trial_period_days=14),
+        to("2025-01-15"),
+        sub(status="active"),
+        invoice(status="draft", total=3100),
+        mark(),
+        to("2025-01-15 01:00"),
+        sub(status="past_due"),
+        invoice(status="open", attempt_count=1, next_payment_attempt="2025-01-18 01:00"),
+        charges(0),
+        events("""
+            invoice.finalized
+            payment_intent.created
+            invoice.updated was=attempt_count,attempted,next_payment_attempt
+            invoice.payment_failed
+            customer.subscription.updated was=status
+            customer.updated was=delinquent
+        """),
+        card=None,
+    ),
+    row(
+        "create_invoice, and a card that comes within the hour",
+        subscribe("M31", trial_period_days=14),
+        to("2025-01-15 00:30"),
+        attach(OK),
+        to("2025-01-15 01:00"),
+        sub(status="active"),
+        invoice(status="paid"),
+        card=None,
+    ),
+    row(
+        "a card on the subscription is a payment method too",
+        attach(OK, default=False),
+        subscribe("M31", trial_period_days=14, missing_payment_method="cancel", default_payment_method=OK),
+        to("2025-01-15 01:00"),
+        sub(status="active"),
+        invoice(status="paid"),
+        card=None,
+    ),
+    row(
+        "the end behavior is set during the trial",
+        subscribe("M31", trial_period_days=14),
+        update(missing_payment_method="pause"),
+        to("2025-01-15"),
+        sub(status="paused"),
+        card=None,
+    ),
+    row(
+        "the end behavior needs charge_automatically",
+        subscribe(
+            "M31",
+            trial_period_days=14,
+            missing_payment_method="pause",
+            collection_method="send_invoice",
+            days_until_due=5,
+        ),
+        refused("parameters_exclusive", "missing_payment_method"),
+    ),
+    row(
+        "switched to send_invoice, it never pauses",
+        subscribe("M31", trial_period_days=14, missing_payment_method="pause"),
+        update(collection_method="send_invoice", days_until_due=5),
+        to("2025-01-15"),
+        sub(status="active"),
+        card=None,
+    ),
+    row(
+        "decision 18: with collection paused it goes on as create_invoice",
+        subscribe("M31", trial_period_days=14, missing_payment_method="pause"),
+        pause("void"),
+        to("2025-01-15"),
+        sub(status="active"),
+        period("2025-01-15", "2025-02-15"),
+        invoice(status="void", total=3100),
+        card=None,
+    ),
+    row(
+        "S55: trial_end=now: active and paid in the request, the anchor is now",
+        FORTNIGHT,
+        to("2025-03-05"),
+        mark(),
+        update(trial_end_now=True),
+        sub(status="active", trial_end="2025-03-05", billing_cycle_anchor="2025-03-05"),
+        period("2025-03-05", "2025-04-05"),
+        invoice(status="paid", total=3100, billing_reason="subscription_update"),
+        events("""
+            customer.subscription.updated was.status=trialing status=active
+            invoice.created
+            invoice.finalized
+            payment_intent.created
+            customer.subscription.trial_will_end
+            payment_intent.succeeded
+            invoice.updated
+            invoice.paid
+            invoice.payment_succeeded
+        """),
+        to("2025-03-20"),
+        no_events(),
+        start=MARCH,
+    ),
+    row(
+        "trial_end=now, declined: past due, retried",
+        FORTNIGHT,
+        update(trial_end_now=True),
+        sub(status="past_due"),
+        invoice(status="open", next_payment_attempt="2025-03-04"),
+        card=BAD,
+        start=MARCH,
+    ),
+    row(
+        "trial_end=now with another price",
+        FORTNIGHT,
+        update(trial_end_now=True, price="Y120"),
+        sub(interval="year"),
+        period("2025-03-01", "2026-03-01"),
+        totals(0, 12000),
+        start=MARCH,
+    ),
+    row(
+        "trial_end=now without a trial",
+        subscribe("M31"),
+        update(trial_end_now=True),
+        refused("subscription_state_invalid"),
+    ),
+    row(
+        "trial_end=now of a sent one: a draft for an hour",
+        subscribe("M31", trial_period_days=14, collection_method="send_invoice", days_until_due=10),
+        update(trial_end_now=True),
+        sub(status="active"),
+        invoice(status="draft", total=3100),
+        card=None,
+    ),
+]
+
+ANCHORED = [
+    row(
+        "S56: the curl of the seed",
+        subscribe("M30", trial_end=1610403705, billing_cycle_anchor=1611008505),
+        sub(current_period_end=1610403705, billing_cycle_anchor=1611008505),
+        to("2021-01-11 22:21:45"),
+        invoice(created=1610403705, status="draft", lines=[(677, 1610403705, 1611008505)]),
+        sub(status="active", current_period_end=1611008505),
+        to("2021-01-18 22:21:45"),
+        invoice(created=1611008505, total=3000),
+        to("2021-02-18 22:21:45"),
+        invoice(created="2021-02-18 22:21:45", total=3000),
+        totals(0, 677, 3000, 3000),
+        start=1609798905,
+    ),
+    *(
+        row(
+            f"the prose of the seed: {price} from July 15, trial to July 22, anchor August 1",
+            subscribe(price, trial_end="2024-07-22", billing_cycle_anchor="2024-08-01"),
+            to("2024-09-01"),
+            totals(0, stub, full, full),
+            start="2024-07-15",
+        )
+        for price, stub, full in (("M31", 1000, 3100), ("M30", 968, 3000))
+    ),
+    row(
+        "July 28, a trial of 7 days, monthly on the first: 28 of 31 days",
+        subscribe("M31", trial_period_days=7, billing_cycle_anchor_config={"day_of_month": 1, "hour": 0}),
+        to("2024-08-04"),
+        period("2024-08-04", "2024-09-01"),
+        invoice(total=2800),
+        start="2024-07-28",
+    ),
+    row(
+        "without prorations the days up to the anchor are free",
+        subscribe("M31", trial_end="2024-07-22", billing_cycle_anchor="2024-08-01", proration_behavior="none"),
+        to("2024-07-22"),
+        sub(status="active"),
+        period("2024-07-22", "2024-08-01"),
+        invoices("paid"),
+        to("2024-07-25"),
+        update(quantity=2),
+        pending(),
+        to("2024-08-01"),
+        totals(0, 6200),
+        start="2024-07-15",
+    ),
+    row(
+        "an anchor before the end of the trial",
+        subscribe("M31", trial_end="2024-07-22", billing_cycle_anchor="2024-07-20"),
+        refused("time_out_of_range", "billing_cycle_anchor"),
+        start="2024-07-15",
+    ),
+    row(
+        "an anchor more than a period after the end of the trial",
+        subscribe("M31", trial_end="2024-07-22", billing_cycle_anchor="2024-08-23"),
+        refused("time_out_of_range", "billing_cycle_anchor"),
+        start="2024-07-15",
+    ),
+    row(
+        "an anchor at the end of the trial",
+        subscribe("M31", trial_end="2024-07-22", billing_cycle_anchor="2024-07-22"),
+        to("2024-07-22"),
+        totals(0, 3100),
+        start="2024-07-15",
+    ),
+]
+
+CHANGES = [
+    row(
+        "S72: a trial given to a running subscription moves the anchor; without prorations nothing is given back",
+        subscribe("M31"),
+        to("2025-07-15"),
+        mark(),
+        update(trial_end="2025-08-01", proration_behavior="none"),
+        sub(status="trialing", trial_start="2025-07-15", trial_end="2025-08-01", billing_cycle_anchor="2025-08-01"),
+        period("2025-07-15", "2025-08-01"),
+        invoice(status="paid", total=0, created="2025-07-15", billing_reason="subscription_update"),
+        events("""
+            customer.subscription.updated was.status=active
+            invoice.created
+            invoice.finalized
+            invoice.paid
+            invoice.payment_succeeded
+        """),
+        mark(),
+        to("2025-07-28"),
+        no_events(),
+        to("2025-08-01"),
+        sub(status="active"),
+        period("2025-08-01", "2025-09-01"),
+        invoice(created="2025-08-01", total=3100),
+        start="2025-06-23",
+    ),
+    row(
+        "with prorations the unused time is given back at once",
+        subscribe("M31"),
+        to("2025-01-11"),
+        update(trial_end="2025-02-10"),
+        sub(status="trialing"),
+        invoice(status="paid", lines=[-2100, 0]),
+        balance(-2100),
+        to("2025-02-10 01:00"),
+        invoice(status="paid", total=3100, amount_due=1000),
+        sub(status="active"),
+    ),
+    row(
+        "S68: a second trial keeps the first trial's start, in classic mode",
+        subscribe("M31", trial_period_days=14),
+        to("2025-02-20"),
+        update(trial_end="2025-08-01"),
+        sub(status="trialing", trial_start="2025-01-01", trial_end="2025-08-01"),
+    ),
+    row(
+        "S68: and begins anew in flexible mode",
+        subscribe("M31", trial_period_days=14, billing_mode="flexible"),
+        to("2025-02-20"),
+        update(trial_end="2025-08-01"),
+        sub(trial_start="2025-02-20"),
+    ),
+    row(
+        "extended while it runs: no invoice",
+        FORTNIGHT,
+        to("2025-03-10"),
+        update(trial_end="2025-04-01"),
+        period("2025-03-01", "2025-04-01"),
+        invoices("paid"),
+        to("2025-04-01"),
+        totals(0, 3100),
+        start=MARCH,
+    ),
+    row(
+        "shortened while it runs",
+        FORTNIGHT,
+        update(trial_end="2025-03-08"),
+        to("2025-03-08"),
+        sub(status="active"),
+        period("2025-03-08", "2025-04-08"),
+        start=MARCH,
+    ),
+    row(
+        "price and quantity during a trial: no prorations",
+        FORTNIGHT,
+        update(price="M20", quantity=3),
+        update(quantity=4, proration_behavior="always_invoice"),
+        pending(),
+        invoices("paid"),
+        to("2025-03-15"),
+        totals(0, 8000),
+        start=MARCH,
+    ),
+    row(
+        "another interval during a trial: no reset",
+        FORTNIGHT,
+        update(price="Y120"),
+        sub(status="trialing"),
+        period("2025-03-01", "2025-03-15"),
+        to("2025-03-15"),
+        period("2025-03-15", "2026-03-15"),
+        totals(0, 12000),
+        start=MARCH,
+    ),
+    row(
+        "a past due subscription given a trial",
+        subscribe("M31"),
+        attach(BAD),
+        to("2025-02-02"),
+        update(trial_end="2025-03-01", proration_behavior="none"),
+        sub(status="trialing"),
+        attach(OK),
+        to("2025-03-01 01:00"),
+        sub(status="active"),
+    ),
+    row(
+        "the trial that the new price says",
+        subscribe("M10"),
+        to("2025-01-11"),
+        update(price="M31_TRIAL14", trial_from_plan=True, proration_behavior="none"),
+        sub(status="trialing", trial_end="2025-01-25", items__0__price="M31_TRIAL14"),
+        to("2025-01-25"),
+        totals(1000, 0, 3100),
+    ),
+    row(
+        "trial_from_plan of a price that says none",
+        subscribe("M10"),
+        update(price="M31", trial_from_plan=True, proration_behavior="none"),
+        sub(status="active", trial_end=None),
+    ),
+    row(
+        "a trial in the past",
+        subscribe("M31"),
+        update(trial_end="2024-12-31"),
+        refused("time_out_of_range", "trial_end"),
+    ),
+    row(
+        "a trial of more than 730 days",
+        subscribe("M31"),
+        update(trial_end="2027-01-02"),
+        refused("time_out_of_range", "trial_end"),
+    ),
+    row(
+        "a trial longer than its cancellation",
+        subscribe("M31"),
+        update(cancel_at="2025-01-20", proration_behavior="none"),
+        update(trial_end="2025-03-01", proration_behavior="none"),
+        period("2025-01-01", "2025-01-20"),
+        to("2025-01-20"),
+        sub(status="canceled"),
+    ),
+]
+
+
+@pytest.mark.parametrize("row", BEGINNINGS + NOTICES)
+def test_trials_begin_and_are_announced(row: Row) -> None:
+    row.play()
+
+
+@pytest.mark.parametrize("row", ENDS)
+def test_trials_end(row: Row) -> None:
+    row.play()
+
+
+@pytest.mark.parametrize("row", ANCHORED + CHANGES)
+def test_trials_and_anchors(row: Row) -> None:
+    row.play()
