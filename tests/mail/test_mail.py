@@ -243,6 +243,7 @@ async def test_a_server_that_refuses_everybody_is_away(store: Store, account_id:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(f"{answer}\r\n".encode())
         writer.close()
+        await writer.wait_closed()
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     await stage(store, account_id, "jenny@example.com")
@@ -258,7 +259,13 @@ async def test_a_server_that_hangs_is_left_in_time(
     store: Store, account_id: str, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("billing_server.delivery.outbox.SEND_SECONDS_MAX", 0.2)
-    silent = await asyncio.start_server(lambda *_: asyncio.sleep(0), "127.0.0.1", 0)
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    silent = await asyncio.start_server(listen, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     await stage(store, account_id, "jenny@example.com")
     mail = make(SmtpOutbox(SmtpServer(host="127.0.0.1", port=port, security="none")))

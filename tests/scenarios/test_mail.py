@@ -89,7 +89,7 @@ async def test_letters_are_written_into_the_data_directory(
 ) -> None:
     world = await World.begin(client, "2025-01-01")
     emails = {"cancellation_policy_url": "https://shop.example/cancel", "billing_page_url": "https://shop.example/pay"}
-    await world.settings(company_name="Jenny's Shop", emails=emails)
+    await world.settings(company_name="Jenny's Shop", statement_descriptor="SHOP EXAMPLE", emails=emails)
     customer = await world.customer(email=JENNY, name="<Jenny>", preferred_locale="de-DE")
     await world.subscribe(customer, await world.price(3100), trial_period_days=14)
     await world.advance("2025-01-16")
