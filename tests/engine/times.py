@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -50,6 +50,9 @@ class Stops:
         if self.reached.is_set():
             await asyncio.get_running_loop().create_future()
 
+    async def writing(self) -> None:
+        """A transaction has decided, and is about to write."""
+
 
 class TimedStore(Store):
     """A store under a `ManualTime`, for the accounts of one test; its transactions tell their steps, and count."""
@@ -73,12 +76,12 @@ class TimedStore(Store):
         await self.stops.at("a transaction begins")
         self.transactions += 1
         async with super().transaction(account_id, timeout_seconds=timeout_seconds) as unit:
-            self._slow_down_time(unit)
+            self._put_under_control(unit)
             yield unit
             await self.stops.at("a transaction is about to commit")
         await self.stops.at("a transaction has committed")
 
-    def _slow_down_time(self, unit: Unit) -> None:
+    def _put_under_control(self, unit: Unit) -> None:
         by_the_database = unit.open
 
         async def by_hand(customers: Iterable[str] = (), idempotency_keys: Iterable[str] = ()) -> Opening:
@@ -87,7 +90,14 @@ class TimedStore(Store):
             unit._opening = opening
             return opening
 
+        written = unit.save
+
+        async def with_a_step(*what: Any) -> int | None:
+            await self.stops.writing()
+            return await written(*what)
+
         setattr(unit, "open", by_hand)  # noqa: B010  # a method of one object
+        setattr(unit, "save", with_a_step)  # noqa: B010  # a method of one object
 
     async def due_accounts(self, now: int | None = None) -> list[str]:
         due = await super().due_accounts(self.time.now if now is None else now)

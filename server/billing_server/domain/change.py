@@ -61,7 +61,7 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
         subscription = pending_update.drop(turn, subscription)
     plain = plain_changes(turn, subscription, command)
     if subscription.status == "incomplete" or subscription.terminal:
-        return turn.alter(subscription, **plain) if plain else subscription
+        return turn.revise(subscription, plain)
     change = _plan(turn, subscription, command, plain)
     if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
         return _wait_for_payment(turn, subscription, change, trial_over=command.trial_end_now)

@@ -92,10 +92,7 @@ def update_customer(turn: Turn, command: UpdateCustomer) -> Customer:
         changes["next_invoice_sequence"] = command.next_invoice_sequence
     if command.metadata is not UNSET:
         changes["metadata"] = merged_metadata(customer.metadata, command.metadata)
-    if changes:
-        customer = turn.alter(customer, **changes)
-        turn.updated(customer)
-    return customer
+    return turn.revise(customer, changes)
 
 
 def delete_customer(turn: Turn, command: DeleteCustomer) -> Customer:
@@ -163,10 +160,7 @@ def update_payment_method(turn: Turn, command: UpdatePaymentMethod) -> PaymentMe
         changes["card"] = msgspec.structs.replace(method.card, **expiry)
     if command.metadata is not UNSET:
         changes["metadata"] = merged_metadata(method.metadata, command.metadata)
-    if changes:
-        method = turn.alter(method, **changes)
-        turn.updated(method)
-    return method
+    return turn.revise(method, changes)
 
 
 def detach_payment_method(turn: Turn, command: DetachPaymentMethod) -> PaymentMethod:

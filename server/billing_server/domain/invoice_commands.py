@@ -122,10 +122,7 @@ def update_invoice(turn: Turn, command: UpdateInvoice) -> Invoice:
     changes |= _collection_changes(turn, invoice, command)
     if command.auto_advance is not UNSET and command.auto_advance != invoice.auto_advance:
         changes |= _auto_advance(turn, msgspec.structs.replace(invoice, **changes), command.auto_advance)
-    if changes:
-        invoice = turn.alter(invoice, **changes)
-        turn.updated(invoice)
-    return invoice
+    return turn.revise(invoice, changes)
 
 
 def _draft_only(invoice: Invoice, field: str) -> None:

@@ -145,7 +145,7 @@ def update_invoice_item(turn: Turn, command: UpdateInvoiceItem) -> InvoiceItem:
         changes["description"] = command.description or item.description
     if command.metadata is not UNSET:
         changes["metadata"] = merged_metadata(item.metadata, command.metadata)
-    item = turn.alter(item, **changes) if changes else item
+    item = turn.revise(item, changes)
     if invoice is not None:
         lines = tuple(line_of(turn, item) if line.invoice_item == item.id else line for line in invoice.lines)
         turn.updated(with_lines(turn, invoice, lines))

@@ -226,6 +226,14 @@ class Turn:
             version = self._versions[identity] = item.version + 1  # type: ignore[attr-defined]  # and a version
         return self.put(msgspec.structs.replace(item, version=version, **changes))
 
+    def revise(self, item: Stored, changes: Mapping[str, Any]) -> Stored:
+        """Change what a caller wants otherwise, and tell it; a change of nothing is no new version."""
+        other = {name: value for name, value in changes.items() if value != getattr(item, name)}
+        if other:
+            item = self.alter(item, **other)
+            self.updated(item)
+        return item
+
     def note(self, item: Stored, **changes: Any) -> Stored:
         """Change only the engine's own notes on an object; no event, no new version."""
         return self.put(msgspec.structs.replace(item, **changes))

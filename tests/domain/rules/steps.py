@@ -6,8 +6,8 @@ A row is a name and steps. A step does something (`subscribe`, `to`, `pay`, …)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 import pytest
@@ -25,6 +25,8 @@ from tests.domain.rules.shop import OK, at
 from tests.domain.rules.story import Story
 
 Step = Callable[[Story], None]
+Steps: TypeAlias = "Step | Sequence[Steps]"
+"""Steps, some of them together."""
 Fields = dict[str, Any]
 """Fields of a command, by name."""
 
@@ -33,17 +35,22 @@ START = "2025-01-01"
 
 def row(
     name: str,
-    *steps: Step | Sequence[Step],
+    *steps: Steps,
     card: str | None = OK,
     start: str | int = START,
     settings: Settings | None = None,
     **customer: Any,
 ) -> Any:
     """One row of a table: a customer with a default card (None: without one) and what happens to them."""
-    flat: list[Step] = []
+    return pytest.param(Row(list(_flat(steps)), card, at(start), settings, customer), id=name)
+
+
+def _flat(steps: Iterable[Steps]) -> Iterator[Step]:
     for step in steps:
-        flat += [step] if callable(step) else list(step)
-    return pytest.param(Row(flat, card, at(start), settings, customer), id=name)
+        if callable(step):
+            yield step
+        else:
+            yield from _flat(step)
 
 
 class Row:
@@ -189,7 +196,7 @@ def change_customer(**fields: Any) -> Step:
 
     def step(story: Story) -> None:
         said = dict(fields)
-        if isinstance(said.get("default_payment_method"), str):
+        if isinstance(said.get("default_payment_method"), str) and not said["default_payment_method"].startswith("pm_"):
             said["default_payment_method"] = story.method(said["default_payment_method"]).id
         _try(story, c.UpdateCustomer(id=story.book.customer.id, **said))
 
