@@ -62,7 +62,7 @@ class PostOffice:
             self._server = None
         for transport in self._transports:
             transport.abort()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
 
     @property
     def server(self) -> SmtpServer:
