@@ -30,7 +30,7 @@ def authority() -> trustme.CA:
 
 def login(server: SMTP, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
     known = isinstance(data, LoginPassword) and (data.login, data.password) == (b"engine", b"secret")
-    return AuthResult(success=known)
+    return AuthResult(success=known, handled=False)
 
 
 @asynccontextmanager
