@@ -14,6 +14,7 @@ from billing_server.domain.book import Book, Reach
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, InvoiceLine
+from billing_server.domain.message import Facts, Message
 from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.schedule import CurrentPhase, Phase, PhaseItem, SubscriptionSchedule
@@ -65,6 +66,21 @@ def customer(**changes: Any) -> Customer:
     """A customer."""
     identity = new_id("cus")
     return Customer(**{"id": identity, "created": NOW, "invoice_prefix": identity[-12:], **changes})
+
+
+def message(to: Customer, **changes: Any) -> Message:
+    """A receipt that is due."""
+    values = {
+        "id": new_id("msg"),
+        "created": NOW,
+        "created_real": NOW,
+        "customer": to.id,
+        "kind": "receipt",
+        "recipient": "jenny@example.com",
+        "facts": Facts(company="Shop", amount=3100, currency="usd", moment=NOW),
+        "due_at": NOW,
+    }
+    return Message(**{**values, **changes})
 
 
 def payment_method(owner: Customer, **changes: Any) -> PaymentMethod:

@@ -19,7 +19,7 @@ from billing_server.store.test_gateway import GatewayRow
 from tests.store import samples
 from tests.store.samples import NOW, OPEN, SETTLED
 
-SEEN_WHEN_SWEEPING = {"accounts", "books", "test_clocks"}
+SEEN_WHEN_SWEEPING = {"accounts", "books", "messages", "test_clocks"}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ async def full_account(store: Store, account_id: str) -> str:
         await unit.save_pages(products=[product], prices=[samples.price(product)], meters=[samples.meter()])
         await unit.insert_meter_events([(owner.id, "mtr_1", bytes(16), NOW, 1, NOW)])
         await unit.save_tallies([(Bucket(owner.id, "mtr_1", 60, NOW - NOW % 60), Tally(1, 1, 1, NOW, NOW))], [])
-        await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row])
+        await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row], [samples.message(owner)])
     did = GatewayRow(key="pa_1", fingerprint=b"print", outcome=b"{}", effects=1, created=NOW)
     await store.remember_charges(account_id, [did])
     await store.remember_refunds(account_id, [did])
@@ -103,7 +103,7 @@ async def test_queries_without_a_filter_see_only_their_own_account(
     assert nobody == dict.fromkeys(tables, 0)
 
 
-async def test_sweeping_sees_books_and_nothing_else(
+async def test_sweeping_sees_what_is_due_and_nothing_else(
     database: Database, full_account: str, administrator: asyncpg.Connection
 ) -> None:
     for table in await tenant_tables(administrator):

@@ -9,12 +9,14 @@ import pytest
 
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.invoice import Invoice
+from billing_server.domain.message import Message
 from billing_server.domain.payment import PaymentIntent
 from billing_server.store import view as views
 from billing_server.store.catalog import PriceFilter, ProductFilter
 from billing_server.store.customer import BalanceTransactionFilter, CustomerFilter, PaymentMethodFilter
 from billing_server.store.invoice import CreditNoteFilter, InvoiceFilter, InvoiceItemFilter
 from billing_server.store.listing import Filter
+from billing_server.store.message import MessageFilter
 from billing_server.store.meter import MeterFilter
 from billing_server.store.payment import PaymentAttemptFilter, RefundFilter
 from billing_server.store.schedule import ScheduleFilter
@@ -97,12 +99,14 @@ class Scene:
         self.other = samples.attempt(self.late, **SETTLED)
         self.refund = samples.refund(self.attempt)
         self.credit = samples.balance_transaction(self.ann)
+        self.reminder = samples.message(self.ann, kind="trial_reminder", created=NOW + 5)
+        self.told = samples.message(self.bob, state="sent", due_at=None, settled_at=NOW)
         self.applied = samples.balance_transaction(self.bob, invoice=self.late.id)
 
     async def save(self, store: Store, account_id: str) -> None:
         books = {owner.id: samples.book(owner) for owner in (self.ann, self.bob, self.gone)}
         for item in vars(self).values():
-            if hasattr(item, "customer"):
+            if hasattr(item, "customer") and not isinstance(item, Message):
                 books[item.customer] = samples.with_parts(books[item.customer], item)
         async with store.transaction(account_id) as unit:
             await unit.open()
@@ -112,7 +116,7 @@ class Scene:
                 prices=[self.price, self.inactive],
                 meters=[self.meter, self.silent],
             )
-            await unit.save([(None, book) for book in books.values()])
+            await unit.save([(None, book) for book in books.values()], messages=[self.reminder, self.told])
 
 
 # A filter, the names of scene objects among its values replaced by their ids, and what it lists.
@@ -167,6 +171,9 @@ FILTERS: list[tuple[type[Filter[Any]], dict[str, Any], set[str]]] = [
     (PaymentAttemptFilter, {"invoice": "late"}, {"other"}),
     (RefundFilter, {"customer": "ann"}, {"refund"}),
     (RefundFilter, {"invoice": "late"}, set()),
+    (MessageFilter, {"customer": "ann"}, {"reminder"}),
+    (MessageFilter, {"kind": "receipt"}, {"told"}),
+    (MessageFilter, {"state": "due"}, {"reminder"}),
     (ProductFilter, {"active": True}, {"product"}),
     (PriceFilter, {"product": "product"}, {"price"}),
     (PriceFilter, {"active": False}, {"inactive"}),

@@ -18,6 +18,7 @@ from billing_server.domain import subscription as subscriptions
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.event import Event
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
+from billing_server.domain.message import Message
 from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
@@ -123,7 +124,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What a command or the passing of time leads to.
 
-    `charges` and `refunds` are what the gateway has to be asked once this is committed. `result` is the
+    `charges` and `refunds` are what the gateway has to be asked once this is committed, `messages` the e-mails to
+    be sent from then on. `result` is the
     object the caller asked about, as it is now (a preview has no place in the book).
     """
 
@@ -131,6 +133,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
     charges: tuple[PaymentAttempt, ...] = ()
     refunds: tuple[Refund, ...] = ()
+    messages: tuple[Message, ...] = ()
     result: msgspec.Struct | None = None
 
 

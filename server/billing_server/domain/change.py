@@ -8,7 +8,16 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from billing_server.domain import adjustments, calendar, cycle, pending_update, standing, usage
+from billing_server.domain import (
+    adjustments,
+    calendar,
+    correspondence,
+    cycle,
+    pending_update,
+    standing,
+    trial_notices,
+    usage,
+)
 from billing_server.domain.adjustments import Adjustment
 from billing_server.domain.attributes import plain_changes, refuse_unchangeable
 from billing_server.domain.catalog import Price
@@ -340,7 +349,7 @@ def _process(
     if invoice.status == "paid":
         standing.invoice_paid(turn, invoice)
     elif not automatic:
-        turn.emit("invoice.sent", invoice)
+        correspondence.send_invoice(turn, invoice)
     elif not confirmed_later:
         collect(turn, invoice, off_session=subscription.off_session)
     elif subscription.status == "active":
@@ -350,7 +359,7 @@ def _process(
 def _announce(turn: Turn, before: Subscription, after: Subscription) -> Subscription:
     """Plan the notices anew where the end of the trial or of the period has moved."""
     if after.trial_end != before.trial_end:
-        after = cycle.announce_trial_end(turn, after)
+        after = trial_notices.announce(turn, after)
     moment = cycle.upcoming_at(after, turn.settings, turn.now)
     return after if moment == after.upcoming_at else turn.note(after, upcoming_at=moment)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from billing_server.domain import calendar, cycle, standing
-from billing_server.domain.collection import chargeable_method, collect, find_method
+from billing_server.domain import calendar, correspondence, cycle, standing, trial_notices
+from billing_server.domain.collection import chargeable_method, collect
 from billing_server.domain.commands import CreateSubscription
 from billing_server.domain.customer import Customer
 from billing_server.domain.errors import LimitReached, WrongState, invalid
@@ -23,6 +23,7 @@ from billing_server.domain.invoicing import (
 )
 from billing_server.domain.items import new_items, recurring
 from billing_server.domain.metadata import initial_metadata
+from billing_server.domain.method_lookup import find_method
 from billing_server.domain.payment import PaymentIntentStatus
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, CancellationDetails, Subscription
 from billing_server.domain.turn import Turn
@@ -338,7 +339,7 @@ def _finalize_first(turn: Turn, subscription: Subscription, invoice: Invoice, co
     if invoice.status == "paid":
         standing.invoice_paid(turn, invoice)
     elif subscription.collection_method == "send_invoice":
-        turn.emit("invoice.sent", invoice)
+        correspondence.send_invoice(turn, invoice)
     elif not confirmed_later:
         collect(turn, invoice, off_session=command.off_session)
 
@@ -351,5 +352,5 @@ def awaited(turn: Turn, invoice: Invoice, subscription: Subscription) -> Payment
 
 def _notices(turn: Turn, subscription: Subscription) -> Subscription:
     """Plan what is announced ahead of the end of the trial or of the period."""
-    subscription = cycle.announce_trial_end(turn, subscription)
+    subscription = trial_notices.announce(turn, subscription)
     return turn.note(subscription, upcoming_at=cycle.upcoming_at(subscription, turn.settings, turn.now))

@@ -19,6 +19,7 @@ from billing_server.domain.customer import BalanceTransaction, Customer, Payment
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
+from billing_server.domain.message import Message
 from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
@@ -97,6 +98,7 @@ class Turn:
         "charges",
         "customer",
         "events",
+        "messages",
         "new_id",
         "now",
         "pages",
@@ -118,6 +120,7 @@ class Turn:
         self.new_id = new_id
         self.cause = cause
         self.events: list[Event] = []
+        self.messages: list[Message] = []
         self.charges: list[PaymentAttempt] = []
         self.refunds_started: list[Refund] = []
         self.touched: dict[str, None] = {}
@@ -285,6 +288,10 @@ class Turn:
         if previous:
             self._append(f"{EVENT_PREFIX[type(item)]}.updated", item, previous)
 
+    def stage(self, message: Message) -> None:
+        """Have an e-mail sent, once what caused it is committed."""
+        self.messages.append(message)
+
     def _append(self, type_: str, item: msgspec.Struct, previous: Mapping[str, Any] | None) -> None:
         self._told[item.id] = item  # type: ignore[attr-defined]  # every stored noun has an id
         self.events.append(Event(type_, self.now, self.customer.id, item, previous, self.cause))
@@ -310,6 +317,7 @@ class Turn:
             events=tuple(self.events),
             charges=tuple(self.charges),
             refunds=tuple(self.refunds_started),
+            messages=tuple(self.messages),
             result=result,
         )
 

@@ -12,6 +12,7 @@ from billing_server.domain.commands import Command, CreateCustomer, SettleAttemp
 from billing_server.domain.decide import decide, decide_new_customer, target
 from billing_server.domain.errors import Conflict, DomainError, LimitReached, ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event
+from billing_server.domain.message import Message
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, Refund
 from billing_server.domain.test_clock import TestClock
 from billing_server.domain.turn import Pages
@@ -43,6 +44,7 @@ class Session:
         self._before: dict[str, Book] = dict(books)
         self._books: dict[str, Book] = dict(books)
         self._events: list[Event] = []
+        self._messages: list[Message] = []
         self._answers: dict[str, IdempotencyRow] = {}
         self.charges: list[PaymentAttempt] = []
         self.refunds: list[Refund] = []
@@ -63,6 +65,7 @@ class Session:
             decision = self._decide(work, customer)
         self._books[decision.book.customer.id] = self._counted(decision.book)
         self._events += decision.events
+        self._messages += decision.messages
         return self._answered(work, decision)
 
     def _counted(self, book: Book) -> Book:
@@ -140,6 +143,7 @@ class Session:
         )
         self._books[customer] = decision.book
         self._events += decision.events
+        self._messages += decision.messages
         self.charges += decision.charges
         self.refunds += decision.refunds
         following = decision.book.wake_at
@@ -219,7 +223,7 @@ class Session:
         ]
         rows = event_rows(self._unit.account_id, self._events)
         if saved or rows or self._answers:
-            await self._unit.save(saved, rows, list(self._answers.values()))
+            await self._unit.save(saved, rows, list(self._answers.values()), self._messages)
         self.events_saved = len(rows)
         return bool(rows)
 

@@ -17,6 +17,7 @@ TEST_CLOCKS = Rows(TestClock, "test_clock", "test_clocks", "test_clock_row")
 _TABLES_OF_CUSTOMERS: Final = (
     "meter_events",
     "meter_tallies",
+    "messages",
     "payment_attempts",
     "refunds",
     "credit_notes",

@@ -14,6 +14,7 @@ from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.book import Book, Reach, Target
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.errors import ResourceMissing
+from billing_server.domain.message import Message
 from billing_server.domain.meter import Meter
 from billing_server.domain.metering import Reporter, Tallies
 from billing_server.domain.tally import Tally
@@ -27,6 +28,7 @@ from billing_server.store.errors import StoreCorrupted
 from billing_server.store.event import EventRow
 from billing_server.store.idempotency import IDEMPOTENCY, IdempotencyRow
 from billing_server.store.loading import Loader
+from billing_server.store.message import MESSAGES
 from billing_server.store.saving import SavedBook, Saver
 from billing_server.store.test_clock import TEST_CLOCKS
 
@@ -139,13 +141,15 @@ class Unit:
         saved: Sequence[SavedBook],
         events: Sequence[EventRow] = (),
         idempotency: Sequence[IdempotencyRow] = (),
+        messages: Sequence[Message] = (),
     ) -> int | None:
-        """Write what changed in the books, then the answers, then the events; call it once, last.
+        """Write what changed in the books, then the messages and answers, then the events; call it once, last.
 
         Returns the position of the last event, None without events. Raises AlreadyExists, StoreBusy (another
         transaction used one of the keys first: try again) and StoreCorrupted.
         """
         await Saver(self._transaction, self.account_id, self._rows).save(saved)
+        await self._stage(messages)
         await self._save_idempotency(idempotency)
         if not events:
             return None
@@ -156,6 +160,12 @@ class Unit:
         if position is None:
             raise StoreCorrupted(f"account {self.account_id} has no event head")
         return position
+
+    async def _stage(self, messages: Sequence[Message]) -> None:
+        if messages:
+            query = MESSAGES.queries["insert"]
+            await self._connection.execute(query, self.account_id, MESSAGES.encode(messages))
+            self._transaction.inserted[MESSAGES.table] += len(messages)
 
     async def _save_idempotency(self, rows: Sequence[IdempotencyRow]) -> None:
         known = self.opening.idempotency

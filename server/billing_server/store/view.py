@@ -34,6 +34,7 @@ from billing_server.store.invoice import (
     InvoiceItemFilter,
 )
 from billing_server.store.listing import Cursor, Filter, Page, fetch_page
+from billing_server.store.message import MESSAGES, MessageFilter
 from billing_server.store.meter import METERS, MeterFilter
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS, PaymentAttemptFilter, RefundFilter
 from billing_server.store.rows import Rows
@@ -51,6 +52,7 @@ _LISTED: Final[Mapping[type[Filter[Any]], Rows[Any]]] = {
     InvoiceFilter: INVOICES,
     InvoiceItemFilter: INVOICE_ITEMS,
     MeterFilter: METERS,
+    MessageFilter: MESSAGES,
     PaymentAttemptFilter: PAYMENT_ATTEMPTS,
     PaymentMethodFilter: PAYMENT_METHODS,
     PriceFilter: PRICES,

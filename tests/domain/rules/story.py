@@ -25,6 +25,7 @@ from billing_server.domain.decide import decide, decide_new_customer, reach
 from billing_server.domain.errors import DomainError
 from billing_server.domain.event import Cause, Event
 from billing_server.domain.invoice import Invoice
+from billing_server.domain.message import Message
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, PaymentError, Refund
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import TERMINAL, Subscription
@@ -196,6 +197,7 @@ class Story:
         self.gateway = Gateway()
         self.settings = settings or Settings()
         self.events: list[Event] = []
+        self.messages: list[Message] = []
         self.refusal: DomainError | None = None
         self.result: msgspec.Struct | None = None
         self.mark = 0
@@ -285,6 +287,7 @@ class Story:
         other.ids = Ids(self.ids.last)
         other.gateway = self.gateway.fork()
         other.events = list(self.events)
+        other.messages = list(self.messages)
         return other
 
     # --- how it works
@@ -335,12 +338,14 @@ class Story:
         assert isinstance(expected, Decision), f"only refused when loaded whole: {expected}"
         assert decision.events == expected.events, "the same events, however much is loaded"
         assert decision.charges == expected.charges
+        assert decision.messages == expected.messages
         after = _merged(self.book, part, decision.book)
         for name in _PARTS:
             assert dict(getattr(after, name)) == dict(getattr(expected.book, name)), f"the same {name}"
         audit_change(self.book, after)
         self.book = after
         self.events += decision.events
+        self.messages += decision.messages
         return decision
 
     def _settle(self, charges: Iterable[PaymentAttempt], refunds: Iterable[Refund]) -> None:
@@ -391,6 +396,8 @@ def _same(one: Story, other: Story) -> None:
     """Two stories that have come to the same, but for real time, which passes by itself."""
     told = [(event.type, event.created, event.object) for event in one.events]
     assert told == [(event.type, event.created, event.object) for event in other.events]
+    written = [(message.id, message.created, message.facts) for message in one.messages]
+    assert written == [(message.id, message.created, message.facts) for message in other.messages]
     for name in _PARTS:
         mine, theirs = _timeless(getattr(one.book, name)), _timeless(getattr(other.book, name))
         assert mine == theirs, f"the same {name} in small steps"

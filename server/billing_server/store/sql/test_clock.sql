@@ -43,6 +43,10 @@ DELETE FROM meter_events WHERE account_id = $1 AND customer = ANY ($2);
 -- The tallies of a deleted clock's customers.
 DELETE FROM meter_tallies WHERE account_id = $1 AND customer = ANY ($2);
 
+-- name: delete_messages
+-- The messages to a deleted clock's customers, also those that wait.
+DELETE FROM messages WHERE account_id = $1 AND customer = ANY ($2);
+
 -- name: delete_payment_attempts
 -- The payment attempts of a deleted clock's customers.
 DELETE FROM payment_attempts WHERE account_id = $1 AND customer = ANY ($2);
