@@ -7,15 +7,25 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from billing_server.store.migrate import migrate
 from billing_server.store.store import Store
+from tests.conftest import temporary_database
 from tests.mail.post_office import PostOffice
 from tests.store import samples
 
 
 @pytest.fixture(scope="session")
-async def store(database_url: str) -> AsyncIterator[Store]:
-    """A store on the shared database."""
-    opened = await Store.open(database_url, max_connections=8)
+async def mail_database_url(database_url: str) -> AsyncIterator[str]:
+    """A database of its own: servers that other tests leave running would deliver these messages, too."""
+    async with temporary_database(database_url) as url:
+        await migrate(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def store(mail_database_url: str) -> AsyncIterator[Store]:
+    """A store on that database."""
+    opened = await Store.open(mail_database_url, max_connections=8)
     yield opened
     await opened.close()
 
@@ -38,8 +48,8 @@ async def post_office() -> AsyncIterator[PostOffice]:
 
 
 @pytest.fixture
-async def administrator(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+async def administrator(mail_database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection as the owner of the database."""
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(mail_database_url)
     yield connection
     await connection.close()
