@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from dateutil.relativedelta import relativedelta
+from hypothesis import given
+from hypothesis import strategies as st
+
 from billing_server.domain.calendar import (
     DAY,
     HOUR,
@@ -17,9 +21,6 @@ from billing_server.domain.calendar import (
     previous_boundary,
     resolve_anchor,
 )
-from dateutil.relativedelta import relativedelta
-from hypothesis import given
-from hypothesis import strategies as st
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FORTY_YEARS = 40 * 366 * DAY
@@ -81,9 +82,7 @@ def by_dateutil(anchor: int, interval: Interval, count: int, k: int) -> int:
         ("2025-03-30T23:59:59", "day", 1, [at("2025-03-30T23:59:59"), at("2025-03-31T23:59:59")]),
     ],
 )
-def test_boundaries_of_the_specification(
-    anchor: str, interval: Interval, count: int, boundaries: list[int]
-) -> None:
+def test_boundaries_of_the_specification(anchor: str, interval: Interval, count: int, boundaries: list[int]) -> None:
     assert [boundary(at(anchor), interval, count, k) for k in range(len(boundaries))] == boundaries
 
 
@@ -135,9 +134,7 @@ def test_a_period_contains_its_instant_and_is_made_of_neighbours(
 
 
 @given(instants, intervals, st.integers(-40, 40))
-def test_boundaries_ascend_and_are_found_from_both_sides(
-    anchor: int, interval: tuple[Interval, int], k: int
-) -> None:
+def test_boundaries_ascend_and_are_found_from_both_sides(anchor: int, interval: tuple[Interval, int], k: int) -> None:
     before, here, after = (boundary(anchor, *interval, k + step) for step in (-1, 0, 1))
     assert before < here < after
     assert period_around(anchor, *interval, here) == (here, after)
@@ -150,11 +147,7 @@ def test_boundaries_ascend_and_are_found_from_both_sides(
 @given(instants, st.integers(1, 3), st.integers(-40, 40))
 def test_a_year_is_twelve_months_and_a_week_seven_days(anchor: int, count: int, k: int) -> None:
     assert boundary(anchor, "year", count, k) == boundary(anchor, "month", 12 * count, k)
-    assert (
-        boundary(anchor, "week", count, k)
-        == boundary(anchor, "day", 7 * count, k)
-        == anchor + k * count * WEEK
-    )
+    assert boundary(anchor, "week", count, k) == boundary(anchor, "day", 7 * count, k) == anchor + k * count * WEEK
 
 
 @pytest.mark.parametrize("instant", [-1, LAST_INSTANT + 1])

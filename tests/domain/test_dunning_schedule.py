@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from billing_server.domain.calendar import DAY
 from billing_server.domain.dunning import (
     DEFAULT_RETRY_POLICY,
@@ -14,8 +17,6 @@ from billing_server.domain.dunning import (
     is_hard_decline,
     next_retry_at,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 FIRST_FAILURE = 1738371600
 """2025-02-01T01:00, the first failure F of the scenarios."""

@@ -6,6 +6,9 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from billing_server.domain.money import (
     INT64_MAX,
     convert,
@@ -16,8 +19,6 @@ from billing_server.domain.money import (
     round_decimal_half_away_from_zero,
     round_half_away_from_zero,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 integers = st.integers(-(10**30), 10**30)
 positive = st.integers(1, 10**30)
@@ -179,9 +180,7 @@ RATES = {"eur": Decimal("1.10"), "jpy": Decimal("0.0065"), "kwd": Decimal("3.25"
         (-1, "jpy", "usd", -1),
     ],
 )
-def test_conversion_respects_the_decimals_of_both(
-    amount: int, source: str, target: str, converted: int
-) -> None:
+def test_conversion_respects_the_decimals_of_both(amount: int, source: str, target: str, converted: int) -> None:
     assert convert(amount, source, target, RATES) == converted
 
 

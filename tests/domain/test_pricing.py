@@ -8,6 +8,9 @@ from typing import Literal
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from billing_server.domain.money import INT64_MAX, round_half_away_from_zero
 from billing_server.domain.pricing import (
     BillingScheme,
@@ -20,8 +23,6 @@ from billing_server.domain.pricing import (
     exact_amount_for_quantity,
     transformed_quantity,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 class PriceInTest(msgspec.Struct, frozen=True):
@@ -34,9 +35,7 @@ class PriceInTest(msgspec.Struct, frozen=True):
     transform_quantity: TransformQuantity | None = None
 
 
-def per_unit(
-    unit_amount: str, divide_by: int | None = None, rounding: Literal["up", "down"] = "up"
-) -> PriceInTest:
+def per_unit(unit_amount: str, divide_by: int | None = None, rounding: Literal["up", "down"] = "up") -> PriceInTest:
     """A price of so many minor units each."""
     transform = None if divide_by is None else TransformQuantity(divide_by, rounding)
     return PriceInTest("per_unit", Decimal(unit_amount), transform_quantity=transform)
@@ -143,9 +142,7 @@ def test_volume_amounts_are_the_quantity_at_the_tier_reached(tiers: tuple[Tier, 
 
 
 @given(tier_tables(), quantities, quantities)
-def test_graduated_amounts_never_fall_as_quantities_grow(
-    tiers: tuple[Tier, ...], first: int, second: int
-) -> None:
+def test_graduated_amounts_never_fall_as_quantities_grow(tiers: tuple[Tier, ...], first: int, second: int) -> None:
     price = tiered("graduated", *tiers)
     low, high = sorted((first, second))
     assert 0 <= amount_for_quantity(price, low) <= amount_for_quantity(price, high)

@@ -6,6 +6,9 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from billing_server.domain.calendar import DAY
 from billing_server.domain.proration import (
     credit_for_unused,
@@ -13,8 +16,6 @@ from billing_server.domain.proration import (
     prorate,
     split_proportionally,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 amounts = st.integers(-(2**63) + 1, 2**63 - 1)
 spans = st.integers(1, 3 * 366 * DAY).flatmap(lambda full: st.tuples(st.integers(0, full), st.just(full)))
@@ -85,9 +86,7 @@ def test_spans_that_are_no_part_of_a_period_are_refused(remaining: int, full: in
         (0, [], []),
     ],
 )
-def test_splits_leave_the_remainder_to_the_last_line(
-    amount: int, weights: list[int], parts: list[int]
-) -> None:
+def test_splits_leave_the_remainder_to_the_last_line(amount: int, weights: list[int], parts: list[int]) -> None:
     assert split_proportionally(amount, weights) == parts
 
 

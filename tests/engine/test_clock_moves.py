@@ -424,3 +424,32 @@ async def test_a_clock_that_is_deleted_on_its_way_tells_its_watchers(world: Worl
     with pytest.raises(ResourceMissing):
         await within(moving)
     assert world.time.now == START
+
+
+async def test_a_clock_may_be_deleted_while_its_customers_are_busy(world: World, engine: Engine) -> None:
+    """Commands lock books and then the clock, a deletion the other way round: one of them begins anew."""
+    other = await world.process()
+    clock_id = await _clock(world, engine)
+    customers = await _subscribers(world, engine, clock_id, 4)
+    asked = [
+        world.ask(process, c.UpdateCustomer(id=customer, name=f"{number}"))
+        for number in range(10)
+        for process in (engine, other)
+        for customer in customers
+    ]
+    deleting = engine.delete_test_clock(world.account_id, clock_id, _asking())
+    answers = await outcomes(*asked[:40], deleting, *asked[40:])
+    failed = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert all(isinstance(answer, ResourceMissing) for answer in failed), failed
+    assert await world.invoices(engine) == []
+
+
+async def test_many_clocks_share_the_connections(world: World, engine: Engine) -> None:
+    process = await world.process(connections=6)
+    clocks = [await _clock(world, engine) for _ in range(24)]
+    for clock_id in clocks:
+        await _subscribers(world, engine, clock_id, 1)
+    told = await outcomes(*(_advance(world, process, clock_id, _month(2)) for clock_id in clocks))
+    assert [progress for progress in told if isinstance(progress, BaseException)] == []
+    assert {progress[-1].clock.frozen_time for progress in told} == {_month(2)}
+    await audit(world, engine)

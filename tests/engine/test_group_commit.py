@@ -12,6 +12,7 @@ import pytest
 
 from billing_server.domain import commands as c
 from billing_server.domain import decide as decide_module
+from billing_server.domain import signup
 from billing_server.domain.customer import BalanceTransaction, Customer
 from billing_server.domain.errors import AlreadyExists, LimitReached, ResourceMissing
 from billing_server.engine import group_commit
@@ -19,6 +20,7 @@ from billing_server.engine.door import InternalError
 from billing_server.engine.engine import Engine
 from billing_server.engine.group_commit import GroupCommit
 from billing_server.engine.work import Answer, Answered, Work
+from billing_server.store.errors import StoreUnavailable
 from tests.engine.ledger import audit_events
 from tests.engine.world import World, caller, outcomes, within
 
@@ -156,6 +158,45 @@ async def test_the_queue_is_bounded_for_callers_but_not_for_settlements(
     assert len(refused) == 20
     assert all(answer.reason == "rate_limit" for answer in refused)
     assert (await within(paying)).status == "active"
+
+
+async def test_a_limit_holds_for_commands_that_share_a_transaction(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signup, "SUBSCRIPTIONS_MAX", 3)
+    customer = await world.customer(engine)
+    answers = await outcomes(*(world.subscribe(engine, customer) for _ in range(10)))
+    refused = [answer for answer in answers if isinstance(answer, LimitReached)]
+    assert len(refused) == 7
+    assert len(await world.subscriptions(engine)) == 3
+
+
+async def test_callers_are_told_when_the_end_breaks_their_work_off(world: World, engine: Engine) -> None:
+    customer = await world.customer(engine, "hang")
+    subscribing = asyncio.create_task(world.subscribe(engine, customer))
+    await world.asked_the_gateway()
+    await within(world.end(engine, drain_seconds=0.05), 3.0)
+    with pytest.raises(StoreUnavailable):
+        await within(subscribing)
+    with pytest.raises(StoreUnavailable):
+        await world.ask(engine, c.CreateCustomer(name="too late"))
+
+
+async def test_work_that_callers_leave_behind_is_bounded(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billing_server.engine.engine.UNDER_WAY_MAX", 3)
+    for number in range(3):
+        customer = await world.customer(engine, "hang")
+        task = asyncio.create_task(world.subscribe(engine, customer))
+        await world.asked_the_gateway(number + 1)
+        task.cancel()
+        await outcomes(task)
+    with pytest.raises(LimitReached):
+        await world.ask(engine, c.CreateCustomer(name="one too many"))
+    world.bank.released.set()
+    await world.end_detached(engine)
+    await world.ask(engine, c.CreateCustomer(name="again"))
 
 
 # --- the gatherer by itself

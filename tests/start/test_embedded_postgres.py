@@ -196,9 +196,7 @@ def test_ends_when_its_server_is_killed(data_directory: Path, start_server: Star
     wait_until_nothing_runs(data_directory / "postgres" / "cluster")
 
 
-async def test_starts_at_once_after_its_server_was_killed(
-    data_directory: Path, start_server: StartServer
-) -> None:
+async def test_starts_at_once_after_its_server_was_killed(data_directory: Path, start_server: StartServer) -> None:
     """The old PostgreSQL may be shutting down, or run on because its watcher was killed, too."""
     cluster = data_directory / "postgres" / "cluster"
     for kill_watcher in (False, True, False):
@@ -212,9 +210,7 @@ async def test_starts_at_once_after_its_server_was_killed(
         assert await execute(postgres.database_url, "SELECT 1") == 1
 
 
-def test_a_second_server_is_told_who_holds_the_directory(
-    data_directory: Path, start_server: StartServer
-) -> None:
+def test_a_second_server_is_told_who_holds_the_directory(data_directory: Path, start_server: StartServer) -> None:
     server, _ = start_server()
     with pytest.raises(DataDirectoryHeld) as caught:
         EmbeddedPostgres(data_directory).start()

@@ -53,9 +53,7 @@ def test_generates_importable_typed_modules(checkout: Path) -> None:
     assert generate(checkout) == ["billing/v1/thing.proto"]
     generated = checkout / "generated"
     environment = {**os.environ, "PYTHONPATH": str(generated)}
-    finished = subprocess.run(
-        [sys.executable, "-c", USE], env=environment, capture_output=True, text=True, check=True
-    )
+    finished = subprocess.run([sys.executable, "-c", USE], env=environment, capture_output=True, text=True, check=True)
     assert finished.stdout == "BROKEN ThingServiceStub\n"
     assert (generated / "billing" / "py.typed").exists()
     stubs = (generated / "billing" / "v1" / "thing_pb2_grpc.pyi").read_text()

@@ -18,6 +18,7 @@ from billing_client.command_line import (
     credit_notes,
     customers,
     events,
+    forecasts,
     invoices,
     payment_methods,
     payments,
@@ -50,6 +51,7 @@ app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
 app.add_typer(clocks.app, name="clock")
 app.add_typer(replays.app, name="replay")
+app.command("forecast")(forecasts.forecast)
 app.command("audit")(audits.audit)
 
 _FLAGS = frozenset({"--json", "--no-color", "--plaintext"})

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -101,7 +101,7 @@ class Output:
         found = {name: value for name, value in fields.items() if value}
         print(json.dumps({"error": found}), file=sys.stderr)  # noqa: T201  (machines read this line)
 
-    def progress(self, *columns: TextColumn) -> Progress:
+    def progress(self, *columns: ProgressColumn) -> Progress:
         """A progress bar on standard error, so that pipes stay clean; none for machines."""
         return Progress(
             TextColumn("{task.description}"),

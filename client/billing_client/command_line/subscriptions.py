@@ -90,7 +90,7 @@ def create(
     )
 
     async def work(session: Session) -> None:
-        moments = await _moments(
+        moments = await moments_of(
             session,
             customer,
             {"billing_cycle_anchor": billing_cycle_anchor, "cancel_at": cancel_at, "trial_end": trial_end},
@@ -182,7 +182,7 @@ def update(
             _clear(request, "cancel_at")
         elif cancel_at:
             found = await subscriptions.GetSubscription(GetSubscriptionRequest(id=identifier))
-            moments = await _moments(session, found.customer, {"cancel_at": cancel_at})
+            moments = await moments_of(session, found.customer, {"cancel_at": cancel_at})
             request.cancel_at.CopyFrom(moments["cancel_at"])
         session.output.message(await subscriptions.UpdateSubscription(request))
 
@@ -318,7 +318,7 @@ def _clear(request: UpdateSubscriptionRequest, field: str) -> None:
     request.update_mask.CopyFrom(FieldMask(paths=[*named, field]))
 
 
-async def _moments(session: Session, customer: str, texts: dict[str, str]) -> dict[str, Timestamp]:
+async def moments_of(session: Session, customer: str, texts: dict[str, str]) -> dict[str, Timestamp]:
     """The instants that were typed, steps counted from the customer's test clock if it is on one."""
     wanted = {name: text for name, text in texts.items() if text}
     now = int(time.time())

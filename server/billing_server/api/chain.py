@@ -189,6 +189,7 @@ class Chain:
             async with asyncio.timeout(self.write_seconds_max):
                 await context.write(message)
         except TimeoutError:
+            LOGGER.info("a reader that takes nothing is given up")
             raise Unavailable(f"the reader took nothing for {self.write_seconds_max:g} seconds") from None
 
     def _status(self, call: Call, error: Exception) -> Status:
@@ -199,8 +200,8 @@ class Chain:
         if refusal is None:
             LOGGER.error("%s failed", call.name, exc_info=error)
             refusal = internal(call.request_id)
-        elif refusal.reason == "unavailable":
-            LOGGER.warning("%s: %s", call.name, error)
+        elif refusal is not error:
+            LOGGER.warning("%s: %r", call.name, error)
         return status_of(refusal)
 
     def _end(self, call: Call, code: str, started: float) -> None:

@@ -126,7 +126,13 @@ class Engine:
         task = asyncio.create_task(work())
         self._detached.add(task)
         task.add_done_callback(self._detached.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if task.cancelled() and (caller is None or not caller.cancelling()):
+                raise StoreUnavailable("the server is stopping; what was begun is finished by the next one") from None
+            raise
 
     # --- commands
 

@@ -61,9 +61,15 @@ class Session:
             decision = self._new_customer(work.command, work.cause)
         else:
             decision = self._decide(work, customer)
-        self._books[decision.book.customer.id] = decision.book
+        self._books[decision.book.customer.id] = self._counted(decision.book)
         self._events += decision.events
         return self._answered(work, decision)
+
+    def _counted(self, book: Book) -> Book:
+        """The book with its new subscriptions counted: the limit holds for the next command of this batch, too."""
+        before = self._books.get(book.customer.id)
+        new = 0 if before is None else len(book.subscriptions.keys() - before.subscriptions.keys())
+        return msgspec.structs.replace(book, live_subscriptions=book.live_subscriptions + new) if new else book
 
     def _settled_already(self, work: Work, customer: str | None) -> str | None:
         """The attempt that a caller waits for, if somebody else was faster to find out what became of it.

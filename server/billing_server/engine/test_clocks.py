@@ -34,6 +34,9 @@ BOOKS_MAX = 400
 BATCHES_AT_ONCE = 2
 """So that one batch is decided while the database works on the other."""
 
+ALL_BATCHES_AT_ONCE = 4
+"""Of all clocks together; the other connections are for callers and for settling."""
+
 _LATEST = 253_402_300_799 - 4 * 366 * 86_400
 _WAIT_SECONDS = 0.05
 _TIMER = Cause(kind="timer")
@@ -61,6 +64,7 @@ class TestClocks:
         self._bell = bell
         self._moves: dict[tuple[str, str], _Move] = {}
         self._closed = False
+        self._free = asyncio.Semaphore(ALL_BATCHES_AT_ONCE)
 
     async def create(self, account_id: str, name: str | None, frozen_time: int, caller: Caller) -> Answer:
         """A new clock that stands at `frozen_time`."""
@@ -195,7 +199,8 @@ class TestClocks:
         return await self._door.committed(account_id, body)
 
     async def _batch(self, account_id: str, clock_id: str, target: int) -> Woken:
-        woken = await self._door.wake(account_id, limit=BOOKS_MAX, until=target, test_clock=clock_id)
+        async with self._free:
+            woken = await self._door.wake(account_id, limit=BOOKS_MAX, until=target, test_clock=clock_id)
         await self._cashier.carry_out(account_id, woken.charges, woken.refunds)
         return woken
 

@@ -283,6 +283,16 @@ PAYING_LATER = [
         card=BAD,
     ),
     row(
+        "what waits for an invoice of one that expires goes onto the customer's next one",
+        subscribe("M31"),
+        item(900, of_subscription=True),
+        to("2025-01-02"),
+        attach(OK),
+        subscribe("M10"),
+        invoice(lines=[900, 1000]),
+        card=BAD,
+    ),
+    row(
         "the first invoice is voided: incomplete_expired at once",
         subscribe("M31"),
         mark(),

@@ -1,0 +1,97 @@
+"""A way to PostgreSQL that can be cut exactly where it hurts: around a COMMIT."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import parse_qs, urlsplit
+
+Cut = Literal["the request is lost", "the answer is lost"]
+
+_SOCKET: Final = ".s.PGSQL.5432"
+_COMMIT: Final = b"COMMIT\x00"
+_CHUNK_BYTES: Final = 65_536
+
+
+class Proxy:
+    """Passes everything on, until `cut` says what becomes of the next COMMITs; `closed` lets nobody in."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.cuts: list[Cut] = []
+        self.closed = False
+        self.done: list[Cut] = []
+        self._behind = str(Path(parse_qs(urlsplit(url).query)["host"][0]) / _SOCKET)
+        self._folder = folder
+        self._writers: set[asyncio.StreamWriter] = set()
+        database, _, _ = url.partition("?")
+        self.url = f"{database}?host={folder}&user=postgres"
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Proxy]:
+        """Listen, until the block ends."""
+        server = await asyncio.start_unix_server(self._serve, self._folder / _SOCKET)
+        try:
+            yield self
+        finally:
+            server.close()
+            self.break_all()
+
+    def break_all(self) -> None:
+        """Cut all connections, wherever they are."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.closed:
+            writer.transport.abort()
+            return
+        behind_reader, behind_writer = await asyncio.open_unix_connection(self._behind)
+        both = {writer, behind_writer}
+        self._writers |= both
+        answered = asyncio.Event()
+        forth = asyncio.create_task(self._forth(reader, behind_writer, answered))
+        back = asyncio.create_task(self._back(behind_reader, writer, answered))
+        try:
+            await asyncio.wait({forth, back}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in (forth, back):
+                pump.cancel()
+            await asyncio.gather(forth, back, return_exceptions=True)
+            self._writers -= both
+            for end in both:
+                end.transport.abort()
+
+    async def _forth(self, reader: asyncio.StreamReader, behind: asyncio.StreamWriter, answered: asyncio.Event) -> None:
+        """What the engine sends; `answered` is unset while an answer is to be swallowed."""
+        answered.set()
+        while data := await reader.read(_CHUNK_BYTES):
+            cut = self.cuts.pop(0) if _COMMIT in data and self.cuts else None
+            if cut is not None:
+                self.done.append(cut)
+            if cut == "the request is lost":
+                return
+            if cut == "the answer is lost":
+                answered.clear()
+            behind.write(data)
+            await behind.drain()
+            await answered.wait()
+
+    async def _back(self, behind: asyncio.StreamReader, writer: asyncio.StreamWriter, answered: asyncio.Event) -> None:
+        """What PostgreSQL answers; a swallowed answer ends the connection."""
+        while data := await behind.read(_CHUNK_BYTES):
+            if not answered.is_set():
+                return
+            writer.write(data)
+            await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def proxy_to(url: str) -> AsyncIterator[Proxy]:
+    """A proxy to the PostgreSQL of a URL, which must be a Unix socket's."""
+    with tempfile.TemporaryDirectory(prefix="billing-proxy-") as folder:
+        async with Proxy(url, Path(folder)).running() as proxy:
+            yield proxy
