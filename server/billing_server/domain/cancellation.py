@@ -41,11 +41,11 @@ def _cancel(turn: Turn, subscription: Subscription, command: CancelSubscription)
     given_back = []
     if command.prorate:
         given_back = adjustments.credits_for(turn, subscription, subscription.items, turn.now)
-    prorations = [
-        item
-        for item in turn.invoice_items.values()
-        if item.invoice is None and item.subscription == subscription.id and item.proration
+    pending = [
+        item for item in turn.invoice_items.values() if item.invoice is None and item.subscription == subscription.id
     ]
+    prorations = [item for item in pending if item.proration]
+    used = [item for item in pending if not item.proration and item.subscription_item is not None]
     if not command.invoice_now and not command.prorate:
         for item in prorations:
             turn.emit("invoiceitem.deleted", item)
@@ -58,7 +58,7 @@ def _cancel(turn: Turn, subscription: Subscription, command: CancelSubscription)
         for item in credits_created:
             turn.alter(item, subscription=None)
         return turn.subscriptions[subscription.id]
-    kept = [turn.invoice_items[item.id] for item in prorations]
+    kept = [turn.invoice_items[item.id] for item in (*prorations, *used)]
     final_invoice(turn, subscription, [*reversed(credits_created), *reversed(kept)], usage=before.status in CHARGED)
     return turn.subscriptions[subscription.id]
 

@@ -75,6 +75,15 @@ def invoice(index: int = -1, **wanted: Any) -> Step:
     return step
 
 
+def usage(*quantities: int | None, index: int = -1) -> Step:
+    """The quantities of the lines of an invoice."""
+
+    def step(story: Story) -> None:
+        assert [line.quantity for line in accepted(story).invoice(index).lines] == list(quantities)
+
+    return step
+
+
 def invoices(*statuses: str) -> Step:
     """The statuses of all invoices, in the order of their creation."""
 

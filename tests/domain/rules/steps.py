@@ -22,7 +22,7 @@ from billing_server.domain.subscription import (
     PauseCollection,
     PendingInvoiceItemInterval,
 )
-from tests.domain.rules.shop import OK, at
+from tests.domain.rules.shop import CALLS, OK, at
 from tests.domain.rules.story import Story
 
 Step = Callable[[Story], None]
@@ -405,7 +405,12 @@ def release(**fields: Any) -> Step:
     return lambda story: _try(story, c.ReleaseSubscriptionSchedule(id=story.schedule().id, **fields))
 
 
-# --- time and the gateway
+# --- time, usage and the gateway
+
+
+def use(value: int = 1, when: str | None = None, *, meter: str = CALLS) -> Step:
+    """Somebody reports usage that happens now, or happened at another time."""
+    return lambda story: accepted(story).use(value, story.now if when is None else at(when), meter)
 
 
 def to(moment: str) -> Step:

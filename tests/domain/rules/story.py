@@ -17,9 +17,10 @@ from billing_server.domain import commands as c
 from billing_server.domain import invoice as invoices
 from billing_server.domain import schedule as schedules
 from billing_server.domain import subscription as subscriptions
+from billing_server.domain import tally, usage
 from billing_server.domain.account import Account, Settings
 from billing_server.domain.advance import advance
-from billing_server.domain.book import Book, Decision, Reach
+from billing_server.domain.book import Book, Decision, Reach, UsageSpan
 from billing_server.domain.customer import PaymentMethod
 from billing_server.domain.decide import decide, decide_new_customer, reach
 from billing_server.domain.errors import DomainError
@@ -29,6 +30,7 @@ from billing_server.domain.message import Message
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, PaymentError, Refund
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import TERMINAL, Subscription
+from billing_server.domain.tally import Tally
 from billing_server.domain.turn import Pages
 from billing_server.domain.validation import validate
 from tests.domain.rules.audit import audit, audit_change, fold
@@ -202,6 +204,7 @@ class Story:
         self.result: msgspec.Struct | None = None
         self.mark = 0
         self.in_small_steps = True
+        self.used: list[tuple[str, Tally]] = []
         command = c.CreateCustomer(**{"email": "jenny@example.com", **customer})
         validate(command, self.now)
         decision = decide_new_customer(command, cause=_CALLER, **self._common(self.ids))
@@ -262,6 +265,10 @@ class Story:
             assert held == {name: getattr(before, name) for name in _PARTS}, "not even its mappings change"
         return self.refusal is None
 
+    def use(self, value: int, moment: int, meter: str) -> None:
+        """Somebody reports usage, which happened at a moment."""
+        self.used.append((meter, Tally(value, 1, value, moment, len(self.used))))
+
     def to(self, moment: int) -> None:
         """Let time pass up to and including a moment."""
         assert moment >= self.now, "time only moves forward"
@@ -306,6 +313,7 @@ class Story:
         return self._twice(
             lambda book, ids: advance(book, until, wall_now=until, pages=self.pages, new_id=ids),
             part_of(self.book, Reach(due_until=until)),
+            until,
         )
 
     def _decide(self, command: c.Command, cause: Cause, now: int) -> Decision:
@@ -318,12 +326,23 @@ class Story:
                 book, command, now=now, wall_now=self.now, pages=self.pages, new_id=ids, cause=cause
             ),
             part_of(whole, wanted),
+            now,
             whole,
         )
 
-    def _twice(self, make: Callable[[Book, Ids], Decision], part: Book, whole: Book | None = None) -> Decision:
+    def _metered(self, book: Book, now: int) -> Book:
+        """The book with the usage that the store would load for it."""
+        known: dict[UsageSpan, int] = {}
+        for span in usage.spans(book, CATALOG, now):
+            within = [one for meter, one in self.used if meter == span.meter and span.start <= one.last_at < span.end]
+            known[span] = tally.usage_by(CATALOG.meters[span.meter].formula, tally.total(within))
+        return msgspec.structs.replace(book, usage=known)
+
+    def _twice(
+        self, make: Callable[[Book, Ids], Decision], part: Book, now: int, whole: Book | None = None
+    ) -> Decision:
         """Decide on the part and on the whole, expect the same, and keep it."""
-        whole = self.book if whole is None else whole
+        part, whole = self._metered(part, now), self._metered(self.book if whole is None else whole, now)
         ids = Ids(self.ids.last)
         try:
             expected: Decision | DomainError = make(whole, ids)
