@@ -20,6 +20,8 @@ from billing.v1.invoice_service_pb2 import (
     CreateInvoiceRequest,
     ListInvoicesRequest,
 )
+from billing.v1.meter_model_pb2 import METER_FORMULA_SUM
+from billing.v1.meter_service_pb2 import CreateMeterRequest
 from billing.v1.payment_service_pb2 import CreateRefundRequest, ListPaymentAttemptsRequest
 from billing.v1.schedule_model_pb2 import PhaseItem
 from billing.v1.schedule_service_pb2 import CreateSubscriptionScheduleRequest, PhaseParams
@@ -83,6 +85,9 @@ async def build(caller: Caller) -> World:
     )
     draft = await caller.invoices.CreateInvoice(CreateInvoiceRequest(customer=customer), metadata=login)
     clock = await caller.test_clocks.CreateTestClock(CreateTestClockRequest(name="a clock"), metadata=login)
+    meter = await caller.meters.CreateMeter(
+        CreateMeterRequest(display_name="Calls", event_name="calls", formula=METER_FORMULA_SUM), metadata=login
+    )
     events = await caller.events.ListEvents(ListEventsRequest(page_size=1), metadata=login)
     return {
         "customer": customer,
@@ -99,6 +104,7 @@ async def build(caller: Caller) -> World:
         "attempt": attempts.payment_attempts[0].id,
         "refund": refund.id,
         "clock": clock.id,
+        "meter": meter.id,
         "event": events.events[0].id,
         "api_key": caller.key_id,
         "product": (await _product_of(caller, price)),
@@ -108,6 +114,9 @@ async def build(caller: Caller) -> World:
 async def _product_of(caller: Caller, price: str) -> str:
     return (await caller.catalog.GetPrice(GetPriceRequest(id=price), metadata=caller.login)).product
 
+
+_METER_EVENT = {"event_name": "calls", "customer": "$customer", "value": "1", "identifier": "call-1"}
+_USED = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}
 
 REQUESTS: Mapping[str, Any] = {
     "AccountService/GetAccount": {},
@@ -161,6 +170,15 @@ REQUESTS: Mapping[str, Any] = {
     "InvoiceService/GetCreditNote": {"id": "$credit_note"},
     "InvoiceService/ListCreditNotes": {"invoice": "$invoice"},
     "InvoiceService/VoidCreditNote": {"id": "$credit_note"},
+    "MeterService/CreateMeter": {"display_name": "Pages", "event_name": "pages_printed", "formula": 1},
+    "MeterService/GetMeter": {"id": "$meter"},
+    "MeterService/ListMeters": {},
+    "MeterService/UpdateMeter": {"id": "$meter", "display_name": "Calls of the API"},
+    "MeterService/ReportMeterEvent": {"event": _METER_EVENT},
+    "MeterService/ReportMeterEvents": {"events": [_METER_EVENT]},
+    "MeterService/GetUsageSummary": {"meter": "$meter", "customer": "$customer", "range": _USED},
+    "MeterService/DeactivateMeter": {"id": "$meter"},
+    "MeterService/ReactivateMeter": {"id": "$meter"},
     "PaymentService/GetPaymentIntent": {"id": "$payment_intent"},
     "PaymentService/ListPaymentIntents": {"customer": "$customer"},
     "PaymentService/ConfirmPaymentIntent": {"id": "$payment_intent"},
