@@ -19,7 +19,6 @@ from billing_client.errors import ApiKeyMissing, Refusal
 DEFAULT_TARGET = "127.0.0.1:50051"
 KEY_FILE = "api-key"
 ADDRESS_FILE = "address"
-_REASON = "UNAUTHENTICATED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,4 @@ def _read(directory: Path | None, name: str) -> str:
 
 
 def _missing(what: str) -> ApiKeyMissing:
-    return ApiKeyMissing(
-        Refusal(code=grpc.StatusCode.UNAUTHENTICATED, message=f"{what}; set BILLING_API_KEY", reason=_REASON)
-    )
+    return ApiKeyMissing(Refusal(code=grpc.StatusCode.UNAUTHENTICATED, message=f"{what}; set BILLING_API_KEY"))

@@ -104,6 +104,15 @@ async def test_an_error_is_one_line_and_exit_status_1(fake: FakeServer) -> None:
     assert json.loads(machine.stderr)["error"]["reason"] == "PARAMETER_MISSING"
 
 
+async def test_without_a_server_the_way_out_is_told(fake: FakeServer) -> None:
+    await fake.start()
+    await fake.stop()
+    failed = await run(fake, "account", "show")
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith(f"No server answers at {fake.target}: start one with `make run`")
+    assert len(failed.stderr.splitlines()) == 1
+
+
 async def test_without_a_key_the_way_out_is_told(fake: FakeServer) -> None:
     await fake.start()
     failed = await run(fake, "account", "show", key="")

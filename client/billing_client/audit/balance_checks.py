@@ -20,7 +20,7 @@ _RETURNED = BalanceTransactionType.BALANCE_TRANSACTION_TYPE_UNAPPLIED_FROM_INVOI
 
 
 @check
-def balance_chain(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def balance_chain(book: Book, _shared: Shared) -> Iterator[Fault]:
     """Each change starts where the one before ended, the last one ends at the customer's balance."""
     balance = 0
     for transaction in book.balance_transactions:
@@ -35,7 +35,7 @@ def balance_chain(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG00
 
 
 @check
-def balance_of_invoices(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def balance_of_invoices(book: Book, _shared: Shared) -> Iterator[Fault]:
     """A finalized invoice changed the balance by what it says; a void one gave that back."""
     consumed: dict[str, int] = defaultdict(int)
     returned: dict[str, int] = defaultdict(int)

@@ -41,7 +41,7 @@ _FORBIDDEN_TIMES: dict[int, tuple[str, ...]] = {
 
 
 @check
-def invoice_lines(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def invoice_lines(book: Book, _shared: Shared) -> Iterator[Fault]:
     """Lines = subtotal = total: there are neither discounts nor taxes."""
     for invoice in book.invoices:
         lines = sum(line.amount for line in invoice.lines)
@@ -52,7 +52,7 @@ def invoice_lines(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG00
 
 
 @check
-def invoice_amount_due(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def invoice_amount_due(book: Book, _shared: Shared) -> Iterator[Fault]:
     """Finalized: total and balance are due together, unless too small to be charged; credit notes lower that."""
     for invoice in book.invoices:
         if not invoice.HasField("finalized_at"):
@@ -68,7 +68,7 @@ def invoice_amount_due(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: 
 
 
 @check
-def invoice_remaining(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def invoice_remaining(book: Book, _shared: Shared) -> Iterator[Fault]:
     """Paid and remaining make up what is due; none is negative; nothing remains of a paid invoice."""
     for invoice in book.invoices:
         if invoice.amount_paid + invoice.amount_remaining != invoice.amount_due:
@@ -81,7 +81,7 @@ def invoice_remaining(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: A
 
 
 @check
-def invoice_credit_notes(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def invoice_credit_notes(book: Book, _shared: Shared) -> Iterator[Fault]:
     """Each credit note is the sum of its parts, and the invoice counts those that hold."""
     for note in book.credit_notes:
         yield from _parts_of(note)
@@ -101,7 +101,7 @@ def _parts_of(note: CreditNote) -> Iterator[Fault]:
 
 
 @check
-def invoice_status(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def invoice_status(book: Book, _shared: Shared) -> Iterator[Fault]:
     """The status fits to the times, the number and the plans of the invoice."""
     for invoice in book.invoices:
         status = InvoiceStatus.Name(invoice.status).removeprefix("INVOICE_STATUS_").lower()
@@ -148,7 +148,7 @@ def _plans(invoice: Invoice, status: str) -> Iterator[Fault]:
 
 
 @check
-def invoice_numbers(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def invoice_numbers(book: Book, _shared: Shared) -> Iterator[Fault]:
     """Numbers count up without a repeat or a gap to the customer's next one, but for what was left out on request."""
     numbered: dict[int, str] = {}
     for invoice in book.invoices:

@@ -67,7 +67,7 @@ def links_of_invoices(book: Book, shared: Shared) -> Iterator[Fault]:
 
 
 @check
-def links_of_payments(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def links_of_payments(book: Book, _shared: Shared) -> Iterator[Fault]:
     """Attempts, refunds, credit notes and changes of the balance name invoices of the customer, and each other."""
     invoices = {invoice.id: invoice for invoice in book.invoices}
     attempts = {attempt.id: attempt for attempt in book.attempts}

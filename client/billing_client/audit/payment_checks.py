@@ -23,7 +23,7 @@ _INTENT_CANCELED = PaymentIntentStatus.PAYMENT_INTENT_STATUS_CANCELED
 
 
 @check
-def payment_sum(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def payment_sum(book: Book, _shared: Shared) -> Iterator[Fault]:
     """What succeeded attempts collected, without payments that came too late, is what was paid.
 
     A later refund leaves an invoice paid; one that the engine made of a late payment undoes it.
@@ -36,7 +36,7 @@ def payment_sum(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
 
 
 @check
-def payment_once(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def payment_once(book: Book, _shared: Shared) -> Iterator[Fault]:
     """A paid invoice with an amount due has exactly one succeeded attempt, unless it was paid by other means."""
     for invoice in book.invoices:
         kept = _kept(book, invoice)
@@ -48,7 +48,7 @@ def payment_once(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
 
 
 @check
-def payment_of_void_invoice(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def payment_of_void_invoice(book: Book, _shared: Shared) -> Iterator[Fault]:
     """Money that came in for a void invoice went back."""
     for invoice in book.invoices:
         if invoice.status != VOID:
@@ -59,7 +59,7 @@ def payment_of_void_invoice(book: Book, shared: Shared) -> Iterator[Fault]:  # n
 
 
 @check
-def attempt_alone(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def attempt_alone(book: Book, _shared: Shared) -> Iterator[Fault]:
     """At most one attempt of an invoice has an open outcome."""
     for invoice in book.invoices:
         unresolved = [attempt.id for attempt in book.attempts_of(invoice) if attempt.state in UNRESOLVED]
@@ -68,7 +68,7 @@ def attempt_alone(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG00
 
 
 @check
-def attempt_numbers(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def attempt_numbers(book: Book, _shared: Shared) -> Iterator[Fault]:
     """The attempts of an invoice are numbered 1, 2, 3 and so on."""
     for invoice in book.invoices:
         numbers = [attempt.number for attempt in book.attempts_of(invoice)]
@@ -77,7 +77,7 @@ def attempt_numbers(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG
 
 
 @check
-def attempt_states(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def attempt_states(book: Book, _shared: Shared) -> Iterator[Fault]:
     """An attempt is settled exactly when its outcome is known, and tells an error unless it succeeded."""
     for attempt in book.attempts:
         resolved = attempt.state not in UNRESOLVED
@@ -92,7 +92,7 @@ def attempt_states(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG0
 
 
 @check
-def attempt_count(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def attempt_count(book: Book, _shared: Shared) -> Iterator[Fault]:
     """The first attempt counts, and every automatic retry after it, also one without a charge."""
     for invoice in book.invoices:
         attempts = book.attempts_of(invoice)
@@ -107,7 +107,7 @@ def attempt_count(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG00
 
 
 @check
-def attempt_without_invoice(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def attempt_without_invoice(book: Book, _shared: Shared) -> Iterator[Fault]:
     """An attempt for something that never came about either failed or was given back."""
     for attempt in book.attempts:
         if not attempt.invoice and attempt.state == SUCCEEDED and attempt.amount_refunded != attempt.amount:
@@ -115,7 +115,7 @@ def attempt_without_invoice(book: Book, shared: Shared) -> Iterator[Fault]:  # n
 
 
 @check
-def refund_sums(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def refund_sums(book: Book, _shared: Shared) -> Iterator[Fault]:
     """An attempt tells what its refunds give back, and never more than it collected."""
     for attempt in book.attempts:
         given_back = sum(refund.amount for refund in book.refunds if refund.attempt == attempt.id and effective(refund))
@@ -126,7 +126,7 @@ def refund_sums(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
 
 
 @check
-def payment_intent(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def payment_intent(book: Book, _shared: Shared) -> Iterator[Fault]:
     """The payment intent says what became of the invoice."""
     for invoice in book.invoices:
         if not invoice.HasField("payment_intent"):

@@ -29,7 +29,7 @@ _GRACE_SECONDS = 3600
 
 
 @check
-def subscription_times(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def subscription_times(book: Book, _shared: Shared) -> Iterator[Fault]:
     """The status fits to the times of the subscription."""
     for subscription in book.subscriptions:
         name = _status(subscription)
@@ -66,7 +66,7 @@ def subscription_period(book: Book, shared: Shared) -> Iterator[Fault]:
 
 
 @check
-def subscription_status(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def subscription_status(book: Book, _shared: Shared) -> Iterator[Fault]:
     """The status follows the newest invoice that is not void, as far as that one tells something."""
     for subscription in book.subscriptions:
         newest = _newest(book, subscription)
@@ -82,7 +82,7 @@ def subscription_status(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa:
 
 
 @check
-def subscription_latest_invoice(book: Book, shared: Shared) -> Iterator[Fault]:  # noqa: ARG001
+def subscription_latest_invoice(book: Book, _shared: Shared) -> Iterator[Fault]:
     """The latest invoice is the newest one that billed the subscription."""
     for subscription in book.subscriptions:
         made = [invoice.id for invoice in book.invoices_of(subscription) if invoice.billing_reason != MANUAL]

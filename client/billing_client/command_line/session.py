@@ -14,12 +14,18 @@ from google.protobuf.message import Message
 from billing_client.channel import Tls
 from billing_client.client import BillingClient
 from billing_client.command_line.output import Output
-from billing_client.errors import BillingError
+from billing_client.credentials import find_login
+from billing_client.errors import BillingError, ConnectionFailed, Refusal
 from billing_client.pages import PAGE_SIZE_MAX, Request, Response
 from billing_client.retry import RetryPolicy
 
 FAILED = 1
 INTERRUPTED = 130
+
+_ATTEMPTS = 6
+"""About three seconds: long enough for a restart, short enough for somebody who waits."""
+
+_PATIENT_ATTEMPTS = 100
 
 Item = TypeVar("Item", bound=Message)
 
@@ -85,6 +91,12 @@ def run(context: typer.Context, work: Callable[[Session], Awaitable[None]], *, p
     output = Output(as_json=options.as_json, color=options.color)
     try:
         asyncio.run(_connected(options, output, work, patient))
+    except ConnectionFailed as error:
+        if error.reason:
+            output.error(error)
+        else:
+            output.error(_no_server(options, error))
+        raise typer.Exit(FAILED) from None
     except BillingError as error:
         output.error(error)
         raise typer.Exit(FAILED) from None
@@ -92,10 +104,17 @@ def run(context: typer.Context, work: Callable[[Session], Awaitable[None]], *, p
         raise typer.Exit(INTERRUPTED) from None
 
 
+def _no_server(options: GlobalOptions, error: ConnectionFailed) -> ConnectionFailed:
+    """The transport's failure with what a person can do about it."""
+    target = find_login(options.target, options.api_key).target
+    message = f"no server answers at {target}: start one with `make run`, or name another by --target"
+    return ConnectionFailed(Refusal(code=error.code, message=f"{message} ({error.message})"))
+
+
 async def _connected(
     options: GlobalOptions, output: Output, work: Callable[[Session], Awaitable[None]], patient: bool
 ) -> None:
-    retry = RetryPolicy(attempts_max=100) if patient else RetryPolicy()
+    retry = RetryPolicy(attempts_max=_PATIENT_ATTEMPTS if patient else _ATTEMPTS)
     async with BillingClient(
         options.target,
         options.api_key,

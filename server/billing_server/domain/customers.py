@@ -141,7 +141,7 @@ def attach_payment_method(turn: Turn, command: AttachPaymentMethod) -> PaymentMe
 
 def _attached(turn: Turn, method_id: str) -> PaymentMethod:
     method = turn.payment_methods.get(method_id)
-    if method is None:
+    if method is None or method.detached_at is not None:
         raise WrongState(
             "payment_method_detached", "the payment method is detached; attach a new one", subject=method_id
         )
@@ -174,7 +174,7 @@ def detach_payment_method(turn: Turn, command: DetachPaymentMethod) -> PaymentMe
     if turn.customer.default_payment_method == method.id:
         turn.updated(turn.alter(turn.customer, default_payment_method=None))
     for subscription in list(turn.subscriptions.values()):
-        if subscription.default_payment_method == method.id:
+        if subscription.default_payment_method == method.id and not subscription.terminal:
             turn.updated(turn.alter(subscription, default_payment_method=None))
     return method
 

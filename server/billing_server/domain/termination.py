@@ -38,10 +38,15 @@ def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> S
         turn.emit("customer.subscription.pending_update_expired", subscription)
     subscription_ended(turn, subscription, reason)
     stop_collection(turn, invoices_of(turn, subscription))
+    _release_items(turn, subscription)
+    return subscription
+
+
+def _release_items(turn: Turn, subscription: Subscription) -> None:
+    """What waits for an invoice of the subscription goes onto the customer's next one."""
     for item in turn.invoice_items.values():
         if item.invoice is None and item.subscription == subscription.id:
             turn.alter(item, subscription=None)
-    return subscription
 
 
 def expire(turn: Turn, subscription: Subscription) -> Subscription:
@@ -53,4 +58,5 @@ def expire(turn: Turn, subscription: Subscription) -> Subscription:
         subscription, status="incomplete_expired", ended_at=turn.now, expires_at=None, pending_update=None
     )
     turn.updated(subscription)
+    _release_items(turn, subscription)
     return subscription

@@ -15,7 +15,7 @@ from billing_server.domain.customer import Customer
 from billing_server.domain.event import INTERNAL, Event, previous_attributes
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.money import minimum_charge
-from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, PaymentIntent
+from billing_server.domain.payment import UNRESOLVED, PaymentIntent
 from billing_server.domain.schedule import ENDED, SubscriptionSchedule
 from billing_server.domain.subscription import TERMINAL, Subscription
 from billing_server.domain.turn import EVENT_PREFIX
@@ -28,7 +28,7 @@ def audit(book: Book) -> None:
     for invoice in book.invoices.values():
         _invoice_sums(invoice)
         _invoice_status(invoice)
-        _attempts(invoice, [item for item in book.attempts.values() if item.invoice == invoice.id])
+        _attempts(invoice, book)
     for subscription in book.subscriptions.values():
         _subscription(subscription, book)
     for schedule in book.schedules.values():
@@ -75,8 +75,13 @@ def _invoice_status(invoice: Invoice) -> None:
         assert invoice.automatically_finalizes_at is None, what
 
 
-def _attempts(invoice: Invoice, attempts: Sequence[PaymentAttempt]) -> None:
-    """Numbers are dense, one is unresolved at most, and what was paid was charged once."""
+def _attempts(invoice: Invoice, book: Book) -> None:
+    """Numbers are dense, one is unresolved at most, and what was paid was charged once.
+
+    Money that came too late is given back, unless that failed, which people have to look at.
+    """
+    attempts = [item for item in book.attempts.values() if item.invoice == invoice.id]
+    looked_at = {item.attempt for item in book.refunds.values() if item.status == "failed" and item.needs_review}
     what = f"{invoice.id}: {attempts}"
     assert [item.number for item in attempts] == list(range(1, invoice.attempts_started + 1)), what
     unresolved = [item for item in attempts if item.state in UNRESOLVED]
@@ -86,6 +91,7 @@ def _attempts(invoice: Invoice, attempts: Sequence[PaymentAttempt]) -> None:
         assert 0 <= item.amount_refunded <= item.amount, what
         assert (item.state in UNRESOLVED) == (item.check_at is not None), what
     kept = [item for item in attempts if item.state == "succeeded" and item.amount_refunded == 0]
+    kept = [item for item in kept if invoice.status == "paid" or item.id not in looked_at]
     if invoice.status == "paid" and invoice.amount_paid and not invoice.paid_out_of_band:
         if not invoice.post_payment_credit_notes_amount:
             assert sum(item.amount for item in kept) in (invoice.amount_paid, 0), what

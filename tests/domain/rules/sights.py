@@ -148,6 +148,19 @@ def refunds(*amounts: int) -> Step:
     return step
 
 
+def upcoming(index: int = -1, **wanted: Any) -> Step:
+    """The preview of a subscription's next invoice looks like this; `lines` are amounts."""
+
+    def step(story: Story) -> None:
+        fields = dict(wanted)
+        found = accepted(story).upcoming(index)
+        if "lines" in fields:
+            assert [line.amount for line in found.lines] == fields.pop("lines")
+        _check(found, fields)
+
+    return step
+
+
 def credit_note(**wanted: Any) -> Step:
     """The newest credit note looks like this."""
     return lambda story: _check(list(accepted(story).book.credit_notes.values())[-1], wanted)

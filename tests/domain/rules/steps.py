@@ -428,6 +428,15 @@ def resolve(answer: str) -> Step:
     return lambda story: accepted(story).resolve(answer)
 
 
+def repeat(answer: str) -> Step:
+    """The gateway tells once more what became of the newest charge."""
+
+    def step(story: Story) -> None:
+        accepted(story).resolve(answer, list(story.book.attempts)[-1])
+
+    return step
+
+
 def mark() -> Step:
     """Forget the events so far: the next `events` begins here."""
 

@@ -28,10 +28,11 @@ from billing_server.domain.event import Cause, Event
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.message import Message
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, PaymentError, Refund
+from billing_server.domain.preview import preview_renewal
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import TERMINAL, Subscription
 from billing_server.domain.tally import Tally
-from billing_server.domain.turn import Pages
+from billing_server.domain.turn import Pages, Turn
 from billing_server.domain.validation import validate
 from tests.domain.rules.audit import audit, audit_change, fold
 from tests.domain.rules.shop import ASK, BAD, CATALOG, LOST, MUTE
@@ -240,6 +241,11 @@ class Story:
         events = self.events[self.mark :]
         self.mark = len(self.events)
         return events
+
+    def upcoming(self, index: int = -1) -> Invoice:
+        """The preview of a subscription's next invoice; nothing of it is kept."""
+        turn = Turn(self.book, cause=_CALLER, **self._common(Ids(self.ids.last)))
+        return preview_renewal(turn, self.subscription(index))
 
     # --- acting
 
