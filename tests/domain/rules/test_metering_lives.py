@@ -200,6 +200,7 @@ DEEDS = st.one_of(
     st.tuples(st.just("wait"), st.integers(1, 4 * 3600)),
     st.tuples(st.just("use"), st.tuples(st.integers(1, 1000), st.integers(-LATEST, AHEAD))),
     st.tuples(st.just("use"), st.tuples(st.integers(1, 1000), st.integers(-7200, AHEAD))),
+    st.tuples(st.just("use_late"), st.tuples(st.integers(1, 1000), st.integers(1, 5000))),
     st.tuples(st.just("price"), st.sampled_from(PRICES)),
     st.tuples(st.just("add"), st.sampled_from(PRICES)),
     st.tuples(st.just("drop"), st.just(None)),
@@ -224,6 +225,11 @@ def _carry_out(life: Life, deed: str, how: Any) -> None:
         life.wait(how)
     elif deed == "use":
         life.use(how[0], life.story.now + how[1])
+    elif deed == "use_late":
+        # The end of the period has come, and perhaps its draft is not finalized yet.
+        end = subscription.current_period_end
+        life.wait(max(0, end + how[1] - life.story.now))
+        life.use(how[0], end - 1)
     elif deed == "price":
         update(items=(c.ItemChange(id=subscription.items[0].id, price=how),))
     elif deed == "add":
