@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 Cut = Literal["the request is lost", "the answer is lost"]
 
@@ -18,17 +18,30 @@ _CHUNK_BYTES: Final = 65_536
 
 
 class Proxy:
-    """Passes everything on, until `cut` says what becomes of the next COMMITs; `closed` lets nobody in."""
+    """Passes everything on, unless `cuts` says what becomes of the next COMMITs; `done` are those that were cut."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.cuts: list[Cut] = []
-        self.closed = False
         self.done: list[Cut] = []
-        self._behind = str(Path(parse_qs(urlsplit(url).query)["host"][0]) / _SOCKET)
+        parts = urlsplit(url)
+        self._parts = parts
+        self._host = unquote(parse_qs(parts.query).get("host", [parts.hostname or "localhost"])[0])
         self._folder = folder
         self._writers: set[asyncio.StreamWriter] = set()
-        database, _, _ = url.partition("?")
-        self.url = f"{database}?host={folder}&user=postgres"
+
+    @property
+    def url(self) -> str:
+        """The URL of the same database by way of the proxy."""
+        parts = self._parts
+        user = parts.username or parse_qs(parts.query).get("user", ["postgres"])[0]
+        password = f"&password={parts.password}" if parts.password else ""
+        return f"postgresql://{parts.path}?host={self._folder}&user={user}{password}"
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to what is behind, by Unix socket or TCP."""
+        if self._host.startswith("/"):
+            return await asyncio.open_unix_connection(str(Path(self._host) / _SOCKET))
+        return await asyncio.open_connection(self._host, self._parts.port or 5432)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
@@ -46,10 +59,7 @@ class Proxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.closed:
-            writer.transport.abort()
-            return
-        behind_reader, behind_writer = await asyncio.open_unix_connection(self._behind)
+        behind_reader, behind_writer = await self._open()
         both = {writer, behind_writer}
         self._writers |= both
         answered = asyncio.Event()
@@ -91,7 +101,7 @@ class Proxy:
 
 @contextlib.asynccontextmanager
 async def proxy_to(url: str) -> AsyncIterator[Proxy]:
-    """A proxy to the PostgreSQL of a URL, which must be a Unix socket's."""
+    """A proxy to the PostgreSQL of a URL; it listens on a Unix socket."""
     with tempfile.TemporaryDirectory(prefix="billing-proxy-") as folder:
         async with Proxy(url, Path(folder)).running() as proxy:
             yield proxy

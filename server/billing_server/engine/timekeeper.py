@@ -49,6 +49,7 @@ _CHECKS_MAX = CONCURRENT_MAX // 2
 _UNDER_WAY_MAX = 2 * CONCURRENT_MAX
 _PLANNED_SECONDS = 60.0
 _WATCH_SECONDS: Final = 2.0
+_LAST_TICK_SECONDS: Final = 2.0
 _SWEEP: Final = "sweep"
 _HOUSEKEEPING: Final = "housekeeping"
 
@@ -130,8 +131,11 @@ class Timekeeper:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
         if self._scheduler.running:
+            # The scheduler would cancel the tick that runs, tell that as an error, and not wait for its end.
+            self._scheduler.pause()
+            if self._ticks:
+                await asyncio.wait(self._ticks, timeout=_LAST_TICK_SECONDS)
             self._scheduler.shutdown(wait=False)
-        # The scheduler cancels its ticks and does not wait for them.
         await asyncio.gather(*self._ticks, return_exceptions=True)
         await self._errands.close(drain_seconds)
 
