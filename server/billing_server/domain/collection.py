@@ -292,6 +292,9 @@ def failed(
     following = invoice.next_payment_attempt
     if retried:
         following = next_retry_at(_policy(turn, invoice), first_failure or attempt.due_at, attempt.due_at, retries_done)
+    if following is not None and attempt.checks:
+        # What was planned for while the outcome was unknown is made up for, not dated back.
+        following = max(following, turn.now)
     intent = msgspec.structs.replace(
         _intent(invoice),
         status="requires_action" if needs_action else "requires_payment_method",

@@ -350,8 +350,8 @@ def _wake_draft(turn: Turn, invoice: Invoice) -> None:
 def _pass_due_date(turn: Turn, invoice: Invoice) -> None:
     days = turn.settings.overdue_policy.days_after_due
     deadline = None
-    if days is not None and invoice.due_date is not None and invoice.auto_advance:
-        deadline = invoice.due_date + days * DAY
+    if days is not None and invoice.auto_advance:
+        deadline = turn.now + days * DAY
     invoice = turn.note(invoice, due_date_passed=True, overdue_deadline_at=deadline)
     standing.due_date_passed(turn, invoice)
 

@@ -387,7 +387,7 @@ def finalize(
         next_payment_attempt=None,
         starting_balance=starting,
         ending_balance=ending,
-        amount_due=amount_due,
+        amount_due=check_amount(amount_due, "amount"),
         amount_remaining=amount_due,
         paid_at=turn.now if paid else None,
         auto_advance=False if paid else invoice.auto_advance,
@@ -395,6 +395,7 @@ def finalize(
         customer_email=customer.email,
         customer_name=customer.name,
         customer_address=customer.address,
+        collection_paused=invoice.collection_paused and quiet,
         statement_descriptor=invoice.statement_descriptor or _statement_descriptor(turn, invoice),
         payment_intent=None if paid or quiet else new_intent(turn, invoice, amount_due, intent_status),
     )

@@ -184,15 +184,23 @@ def invoice_voided(turn: Turn, invoice: Invoice) -> None:
 
 
 def _walk_remaining(turn: Turn, subscription: Subscription) -> None:
-    """Newest to oldest, the first invoice that says something decides; none means active."""
-    remaining = [invoice for invoice in invoices_of(turn, subscription) if invoice.status != "void"]
-    newest = max((invoice.id for invoice in remaining if _counts(subscription, invoice)), default=None)
-    subscription = turn.note(subscription, status_invoice=newest)
+    """Newest to oldest, the first invoice that says something decides; none means active.
+
+    Only the newest settled invoice is loaded, so it ends the walk whatever it was made for.
+    """
+    remaining: list[Invoice] = []
+    for invoice in reversed(invoices_of(turn, subscription)):
+        settled = invoice.status in ("paid", "uncollectible")
+        if settled or (invoice.status != "void" and _counts(subscription, invoice)):
+            remaining.append(invoice)
+        if settled:
+            break
+    subscription = turn.note(subscription, status_invoice=remaining[0].id if remaining else None)
     if subscription.status not in ("active", "past_due", "unpaid"):
         return
-    for invoice in _counting(turn, subscription):
-        if invoice.status in ("paid", "uncollectible"):
-            break
+    for invoice in remaining:
+        if invoice.status != "open":
+            continue
         if _retries_exhausted(invoice):
             _act_on_missing(turn, subscription, turn.settings.subscription_final_action)
             return

@@ -9,6 +9,7 @@ come to the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -361,7 +362,7 @@ class Story:
             assert str(error) == str(expected)
             raise
         assert isinstance(expected, Decision), f"only refused when loaded whole: {expected}"
-        assert decision.events == expected.events, "the same events, however much is loaded"
+        assert decision.events == expected.events, f"the same events, however much is loaded: {expected.events}"
         assert decision.charges == expected.charges
         assert decision.messages == expected.messages
         after = _merged(self.book, part, decision.book)
@@ -375,7 +376,9 @@ class Story:
 
     def _settle(self, charges: Iterable[PaymentAttempt], refunds: Iterable[Refund]) -> None:
         for attempt in charges:
-            self._settle_one(attempt, self.gateway.charge(attempt), attempt.due_at)
+            # A charge that is awaited is settled at its own time; one that is made later after all, at its end.
+            now = attempt.due_at if attempt.checks == 0 else max(attempt.due_at, self.now)
+            self._settle_one(attempt, self.gateway.charge(attempt), now)
         for refund in refunds:
             self._refund(refund)
 
@@ -402,9 +405,8 @@ class Story:
     def _audit(self) -> None:
         audit(self.book)
         fold(self.events, self.book)
-        wake = self.book.wake_at
-        if wake is not None and not self.book.in_flight:
-            self.overdue = wake <= self.now
+        for earlier, later in pairwise(self.events):
+            assert earlier.created <= later.created, f"told after something later: {later}"
 
 
 def _merged(whole: Book, before: Book, after: Book) -> Book:

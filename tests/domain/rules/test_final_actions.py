@@ -192,7 +192,7 @@ UNKNOWN = [
         mark(),
         resolve("declined"),
         sub(status="past_due"),
-        invoice(attempt_count=1, next_payment_attempt="2025-02-04 01:00"),
+        invoice(attempt_count=1, next_payment_attempt="2025-02-10"),
         attach(OK),
         to("2025-02-10 00:01"),
         invoice(status="paid", attempt_count=2),

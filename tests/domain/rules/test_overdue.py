@@ -157,8 +157,17 @@ ROWS = [
     row(
         "days_until_due may be nothing: due at once",
         subscribe("M31", collection_method="send_invoice", days_until_due=0),
+        to("2025-01-01 00:59:59"),
+        mark(),
         to("2025-01-01 01:00"),
         sub(status="past_due"),
+        events("""
+            invoice.finalized
+            payment_intent.created
+            invoice.sent
+            customer.subscription.updated was=status @2025-01-01T01:00
+            customer.updated
+        """),
         card=None,
     ),
     row(

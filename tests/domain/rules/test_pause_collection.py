@@ -122,6 +122,7 @@ BEHAVIORS = [
         pause("keep_as_draft"),
         to("2025-02-28"),
         finalize(),
+        invoice(status="open", collection_paused=False),
         pay(),
         invoice(status="paid"),
         sub(status="active"),
