@@ -37,7 +37,7 @@ async def measure(url: str, seconds: float, repeat: int) -> list[Figure]:
     """Create for `seconds`, `repeat` times, beside both floors."""
     against_echo = Figure("CreateSubscription, paid at once, 64 callers", "an echo RPC of the same sizes")
     against_rows = Figure("CreateSubscription, paid at once, 64 callers", "a transaction and a statement per row")
-    async with _served(url) as (target, key), BillingClient(target, key, timeout_seconds=20) as client:
+    async with served(url) as (target, key), BillingClient(target, key, timeout_seconds=20) as client:
         customers, price = await _prepare(client)
         for _ in range(repeat):
             rate = await _rate(seconds, _create(client, customers, price))
@@ -51,7 +51,7 @@ async def measure(url: str, seconds: float, repeat: int) -> list[Figure]:
 
 
 @asynccontextmanager
-async def _served(url: str) -> AsyncIterator[tuple[str, str]]:
+async def served(url: str) -> AsyncIterator[tuple[str, str]]:
     """The engine as a process of its own; its address and key."""
     directory = Path(tempfile.mkdtemp(prefix="billing-bench-server-"))
     environment = {

@@ -20,7 +20,9 @@ from billing.v1 import (
     customer_service_pb2_grpc,
     event_service_pb2_grpc,
     invoice_service_pb2_grpc,
+    meter_service_pb2_grpc,
     payment_service_pb2_grpc,
+    schedule_service_pb2_grpc,
     subscription_service_pb2_grpc,
     test_clock_service_pb2_grpc,
 )
@@ -75,6 +77,8 @@ class Caller:
         self.events = event_service_pb2_grpc.EventServiceStub(self.channel)
         self.invoices = invoice_service_pb2_grpc.InvoiceServiceStub(self.channel)
         self.payments = payment_service_pb2_grpc.PaymentServiceStub(self.channel)
+        self.schedules = schedule_service_pb2_grpc.SubscriptionScheduleServiceStub(self.channel)
+        self.meters = meter_service_pb2_grpc.MeterServiceStub(self.channel)
         self.subscriptions = subscription_service_pb2_grpc.SubscriptionServiceStub(self.channel)
         self.test_clocks = test_clock_service_pb2_grpc.TestClockServiceStub(self.channel)
 

@@ -87,14 +87,34 @@ class StreamCalls(grpc.aio.UnaryStreamClientInterceptor):
         request: Any,
     ) -> Any:
         """Open the stream with the key in its metadata."""
-        details = ClientCallDetails(
-            client_call_details.method,
-            client_call_details.timeout,
-            with_authorization(client_call_details.metadata, self._authorization),
-            client_call_details.credentials,
-            client_call_details.wait_for_ready,
-        )
-        return await continuation(details, request)
+        return await continuation(_authorized(client_call_details, self._authorization), request)
+
+
+class GatheringCalls(grpc.aio.StreamUnaryClientInterceptor):
+    """Sends the key with streams of requests. Repeating a broken one is the business of who has the requests."""
+
+    def __init__(self, authorization: str) -> None:
+        self._authorization = authorization
+
+    async def intercept_stream_unary(
+        self,
+        continuation: Callable[..., Any],
+        client_call_details: ClientCallDetails,
+        request_iterator: Any,
+    ) -> Any:
+        """Open the stream with the key in its metadata."""
+        return await continuation(_authorized(client_call_details, self._authorization), request_iterator)
+
+
+def _authorized(details: ClientCallDetails, authorization: str) -> ClientCallDetails:
+    """The call with the key in its metadata."""
+    return ClientCallDetails(
+        details.method,
+        details.timeout,
+        with_authorization(details.metadata, authorization),
+        details.credentials,
+        details.wait_for_ready,
+    )
 
 
 def method_path(details: ClientCallDetails) -> str:

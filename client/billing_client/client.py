@@ -9,7 +9,7 @@ async with BillingClient() as client:
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 
@@ -20,13 +20,17 @@ from billing.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from billing.v1.customer_service_pb2_grpc import CustomerServiceStub
 from billing.v1.event_service_pb2_grpc import EventServiceStub
 from billing.v1.invoice_service_pb2_grpc import InvoiceServiceStub
+from billing.v1.meter_model_pb2 import MeterEvent
+from billing.v1.meter_service_pb2 import ReportMeterEventsResponse
+from billing.v1.meter_service_pb2_grpc import MeterServiceStub
 from billing.v1.payment_service_pb2_grpc import PaymentServiceStub
+from billing.v1.schedule_service_pb2_grpc import SubscriptionScheduleServiceStub
 from billing.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from billing.v1.test_clock_service_pb2 import AdvanceTestClockProgress, AdvanceTestClockRequest
 from billing.v1.test_clock_service_pb2_grpc import TestClockServiceStub
-from billing_client import clocks
+from billing_client import clocks, usage
 from billing_client import pages as paging
-from billing_client.calls import StreamCalls, UnaryCalls, idempotency_key
+from billing_client.calls import GatheringCalls, StreamCalls, UnaryCalls, idempotency_key
 from billing_client.channel import Tls, open_channel
 from billing_client.credentials import find_login
 from billing_client.events import EventStream
@@ -44,9 +48,9 @@ class BillingClient:
     timeout_seconds: deadline of each attempt of a call, unless the call names its own by `timeout`.
     retry: how failed attempts are repeated; changes carry the same idempotency key each time.
 
-    The attributes `account`, `catalog`, `customers`, `subscriptions`, `invoices`, `payments`, `event_log` and
-    `test_clocks` are the generated stubs of the services. Their unary calls raise BillingError. An idempotency
-    key of one's own is given by `metadata=idempotency_key("order-17")`.
+    The attributes `account`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`, `payments`,
+    `event_log` and `test_clocks` are the generated stubs of the services. Their unary calls raise BillingError. An
+    idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
 
     Raises ApiKeyMissing when there is no key.
     """
@@ -67,13 +71,19 @@ class BillingClient:
         self._channel = open_channel(
             login.target,
             tls,
-            [UnaryCalls(authorization, timeout_seconds, self._retry), StreamCalls(authorization)],
+            [
+                UnaryCalls(authorization, timeout_seconds, self._retry),
+                StreamCalls(authorization),
+                GatheringCalls(authorization),
+            ],
         )
         self.account = AccountServiceStub(self._channel)
         self.catalog = CatalogServiceStub(self._channel)
         self.customers = CustomerServiceStub(self._channel)
         self.subscriptions = SubscriptionServiceStub(self._channel)
+        self.schedules = SubscriptionScheduleServiceStub(self._channel)
         self.invoices = InvoiceServiceStub(self._channel)
+        self.meters = MeterServiceStub(self._channel)
         self.payments = PaymentServiceStub(self._channel)
         self.event_log = EventServiceStub(self._channel)
         self.test_clocks = TestClockServiceStub(self._channel)
@@ -134,6 +144,20 @@ class BillingClient:
         request = AdvanceTestClockRequest(id=clock, frozen_time=clocks.timestamp(to))
         metadata = idempotency_key(key or str(uuid.uuid4()))
         return clocks.advance(self.test_clocks, self._retry, request, metadata)
+
+    async def report_usage(
+        self,
+        events: Iterable[MeterEvent] | AsyncIterable[MeterEvent],
+        *,
+        batch_events: int = usage.BATCH_EVENTS,
+    ) -> ReportMeterEventsResponse:
+        """Report any number of meter events, and tell what became of them; across restarts of the server.
+
+        Events without an identifier get one, so that none counts twice when a broken stream is sent again; then
+        `duplicates` counts those that the server had already, too. Raises BillingError; what was stored before
+        stays.
+        """
+        return await usage.report(self.meters, self._retry, events, batch_events)
 
     def pages(
         self,

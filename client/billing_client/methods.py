@@ -16,7 +16,9 @@ from billing.v1 import (
     customer_service_pb2,
     event_service_pb2,
     invoice_service_pb2,
+    meter_service_pb2,
     payment_service_pb2,
+    schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
 )
@@ -29,7 +31,9 @@ SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
         customer_service_pb2,
         event_service_pb2,
         invoice_service_pb2,
+        meter_service_pb2,
         payment_service_pb2,
+        schedule_service_pb2,
         subscription_service_pb2,
         test_clock_service_pb2,
     )

@@ -23,6 +23,9 @@ from billing_server.api.limits import Limits
 from billing_server.api.open_streams import OpenStreams
 from billing_server.api.server import SERVICE_NAMES, make_handlers
 from billing_server.config import Address, Config
+from billing_server.delivery.letter import Sender
+from billing_server.delivery.mail import Mail
+from billing_server.delivery.outbox import FolderOutbox, SmtpOutbox, SmtpServer
 from billing_server.delivery.streams import EventStreams
 from billing_server.engine.engine import Engine
 from billing_server.gateways.port import PaymentGateway
@@ -35,6 +38,7 @@ from billing_server.store.test_gateway import GatewayRow
 
 LOGGER = logging.getLogger(__name__)
 
+MAIL_FOLDER: Final = "mail"
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 METADATA_BYTES_MAX: Final = 16 * 1024
 STREAMS_OF_CONNECTION_MAX: Final = 1_000
@@ -79,6 +83,24 @@ def make_gateway(config: Config, store: Store) -> PaymentGateway:
     return RemoteGateway(str(config.gateway_target), tls=tls)
 
 
+def make_mail(config: Config, store: Store) -> Mail:
+    """The delivery of e-mail as the settings say: by SMTP, or as files in the data directory."""
+    sender = Sender(config.mail_sender.address, config.mail_sender.name)
+    folder = FolderOutbox(config.data_directory / MAIL_FOLDER)
+    smtp = config.smtp
+    if smtp is None:
+        return Mail(store, folder, sender, sandbox=folder)
+    server = SmtpServer(
+        host=smtp.address.host,
+        port=smtp.address.port,
+        security=smtp.security,
+        user=smtp.user,
+        password=smtp.password,
+    )
+    outbox = SmtpOutbox(server)
+    return Mail(store, outbox, sender, sandbox=outbox if smtp.test_clocks else folder)
+
+
 def _content(path: Path | None) -> bytes | None:
     return None if path is None else path.read_bytes()
 
@@ -109,6 +131,7 @@ class Server:
             deadline_seconds_max=config.deadline_seconds_max,
         )
         self._backlog = Backlog()
+        self.mail = make_mail(config, engine.store)
         self._health = aio_health.HealthServicer()
         self._server = grpc.aio.server(options=_options(config))
         self._metrics_server: MetricsServer | None = None
@@ -135,7 +158,7 @@ class Server:
             self._server.add_generic_rpc_handlers((reflection_handlers(described),))
             channelz.add_channelz_servicer(self._server)
         self._listen()
-        self._metrics.watch(self.engine, self.limits, self.event_streams, self._backlog)
+        self._metrics.watch(self.engine, self.limits, self.event_streams, self._backlog, self.mail)
         if self._config.metrics_listen is not None:
             try:
                 self._metrics_server = self._metrics.serve(self._config.metrics_listen)
@@ -143,6 +166,7 @@ class Server:
                 raise port_taken(self._config.metrics_listen, "BILLING_METRICS_LISTEN") from error
             self._watchers.append(asyncio.create_task(self._count_backlog(), name="count what is due"))
         await self.engine.start()
+        self.mail.start()
         await self._server.start()
         await self._tell_health(_SERVING)
         self._watchers.append(asyncio.create_task(self._watch(), name="watch the engine's health"))
@@ -194,7 +218,7 @@ class Server:
         self._open_streams.drain()
         await self._end_calls(seconds)
         await self._open_streams.close()
-        await self.engine.close(seconds)
+        await asyncio.gather(self.engine.close(seconds), self.mail.close(seconds))
         await self.engine.store.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)

@@ -7,13 +7,16 @@ reading all follow it. Where several settings are wrong, ConfigError tells all o
 from __future__ import annotations
 
 import ipaddress
+import re
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from email.utils import getaddresses
 from pathlib import Path
 from typing import Literal, TypeVar
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+SmtpSecurity = Literal["tls", "starttls", "none"]
 
 
 class ConfigError(ValueError):
@@ -87,6 +90,29 @@ SETTINGS = (
     Setting("BILLING_GATEWAY_CERT", "", "File with the certificate chain (PEM) that the engine shows the gateway."),
     Setting("BILLING_GATEWAY_KEY", "", "File with the private key of BILLING_GATEWAY_CERT (PEM)."),
     Setting(
+        "BILLING_SMTP_HOST",
+        "",
+        "SMTP server for e-mail. Without it, messages are written as .eml files into mail/ of the data directory.",
+    ),
+    Setting("BILLING_SMTP_PORT", "", "Its port; by default 465 with TLS from the start, 587 with STARTTLS, else 25."),
+    Setting(
+        "BILLING_SMTP_TLS",
+        "",
+        "tls (from the start), starttls, or none. By default none on loopback, starttls elsewhere.",
+    ),
+    Setting("BILLING_SMTP_USER", "", "User to log in as; needs BILLING_SMTP_PASSWORD."),
+    Setting("BILLING_SMTP_PASSWORD", "", "Password of BILLING_SMTP_USER."),
+    Setting(
+        "BILLING_SMTP_FROM",
+        "",
+        "Sender of e-mail: billing@shop.example, or Shop <billing@shop.example>. Needed with BILLING_SMTP_HOST.",
+    ),
+    Setting(
+        "BILLING_SMTP_TEST_CLOCKS",
+        "false",
+        "Send e-mail of customers on test clocks, too. Otherwise it is written into mail/ of the data directory.",
+    ),
+    Setting(
         "BILLING_METRICS_LISTEN",
         "",
         "HOST:PORT for Prometheus metrics over HTTP; each further worker takes the next port. Off without it.",
@@ -109,6 +135,8 @@ Value = TypeVar("Value")
 Fallback = TypeVar("Fallback")
 
 _PORT_MAX = 65_535
+_SMTP_PORTS: Mapping[SmtpSecurity, int] = {"tls": 465, "starttls": 587, "none": 25}
+_MAIL_ADDRESS = re.compile(r"[^\s@<>,;\"]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 _YES = ("true", "1", "yes", "on")
 _NO = ("false", "0", "no", "off")
@@ -151,6 +179,25 @@ class GatewayTls:
     key_file: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class Smtp:
+    """How e-mail is sent."""
+
+    address: Address
+    security: SmtpSecurity
+    user: str | None
+    password: str | None = field(repr=False)
+    test_clocks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MailSender:
+    """Whom e-mail is from; without a name, each message bears that of its company."""
+
+    address: str
+    name: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings, checked. Make one with `Config.from_environment`."""
@@ -166,6 +213,8 @@ class Config:
     log_level: LogLevel
     gateway_target: Address | None
     gateway_tls: GatewayTls | None
+    smtp: Smtp | None
+    mail_sender: MailSender
     metrics_listen: Address | None
     deadline_seconds_max: int
     streams_max: int
@@ -192,6 +241,8 @@ class Config:
             log_level=_read_log_level(reader),
             gateway_target=gateway_target,
             gateway_tls=_read_gateway_tls(reader, gateway_target),
+            smtp=_read_smtp(reader),
+            mail_sender=_read_mail_sender(reader),
             metrics_listen=reader.address("BILLING_METRICS_LISTEN"),
             deadline_seconds_max=reader.number("BILLING_MAX_DEADLINE_SECONDS", 1, 3600),
             streams_max=reader.number("BILLING_MAX_STREAMS", 1, 100_000),
@@ -227,6 +278,7 @@ class Config:
             "database": _without_secrets(self.database_url) if self.database_url else "embedded PostgreSQL",
             "connections": f"{self.database_connections} at most in each process",
             "payment gateway": self._describe_gateway(),
+            "e-mail": str(self.smtp.address) if self.smtp else f"files in {self.data_directory / 'mail'}",
             "reflection": "on" if self.reflection else "off",
             "metrics": str(self.metrics_listen or "off"),
             "worker processes": str(self.workers),
@@ -357,6 +409,50 @@ def _read_gateway_tls(reader: _Reader, target: Address | None) -> GatewayTls | N
     if wanted is None:
         wanted = not target.is_loopback or authorities is not None or certificate is not None
     return GatewayTls(authorities, certificate, key) if wanted else None
+
+
+def _read_smtp(reader: _Reader) -> Smtp | None:
+    user, password = reader.text("BILLING_SMTP_USER") or None, reader.text("BILLING_SMTP_PASSWORD") or None
+    test_clocks = bool(reader.flag("BILLING_SMTP_TEST_CLOCKS"))
+    host = reader.text("BILLING_SMTP_HOST")
+    if (user is None) != (password is None):
+        reader.refuse("BILLING_SMTP_USER", "it and BILLING_SMTP_PASSWORD need each other. Set both, or neither.")
+    if not host:
+        return None
+    if not reader.text("BILLING_SMTP_FROM"):
+        reader.refuse("BILLING_SMTP_FROM", "BILLING_SMTP_HOST needs a sender. Set it, such as billing@shop.example.")
+    security = _read_smtp_security(reader, Address(host, 0))
+    port = _SMTP_PORTS[security]
+    if reader.text("BILLING_SMTP_PORT"):
+        port = reader.number("BILLING_SMTP_PORT", 1, _PORT_MAX)
+    address = Address(host, port)
+    if security == "none" and password is not None and not address.is_loopback:
+        reader.refuse(
+            "BILLING_SMTP_TLS", "the password would travel in plaintext. Set tls or starttls, or log in without one."
+        )
+    return Smtp(address, security, user, password, test_clocks)
+
+
+def _read_smtp_security(reader: _Reader, address: Address) -> SmtpSecurity:
+    name = "BILLING_SMTP_TLS"
+    match reader.text(name).lower():
+        case "":
+            return "none" if address.is_loopback else "starttls"
+        case "tls" | "starttls" | "none" as security:
+            return security
+        case other:
+            reader.refuse(name, f"{other!r} is not understood: write tls, starttls or none.")
+            return "starttls"
+
+
+def _read_mail_sender(reader: _Reader) -> MailSender:
+    text = reader.text("BILLING_SMTP_FROM") or "billing@localhost"
+    found = getaddresses([text])
+    name, address = found[0]
+    if len(found) != 1 or not _MAIL_ADDRESS.fullmatch(address):
+        way_out = "write billing@shop.example or Shop <billing@shop.example>"
+        reader.refuse("BILLING_SMTP_FROM", f"{text!r} is not understood: {way_out}.")
+    return MailSender(address, name or None)
 
 
 def _read_database_url(reader: _Reader) -> str | None:

@@ -1,4 +1,4 @@
-"""Prometheus metrics of one process: calls by code and latency, streams, due work, charges, parked books."""
+"""Prometheus metrics of one process: calls by code and latency, streams, due work, charges, e-mail, parked books."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from billing_server.api.limits import Limits
 from billing_server.config import Address
+from billing_server.delivery.mail import Mail
 from billing_server.delivery.streams import EventStreams
 from billing_server.engine.engine import Engine
 
@@ -52,9 +53,9 @@ class Metrics:
         series[0].inc()
         series[1].observe(seconds)
 
-    def watch(self, engine: Engine, limits: Limits, streams: EventStreams, backlog: Backlog) -> None:
+    def watch(self, engine: Engine, limits: Limits, streams: EventStreams, backlog: Backlog, mail: Mail) -> None:
         """Show the state of these parts as well."""
-        self.registry.register(_Parts(engine, limits, streams, backlog))
+        self.registry.register(_Parts(engine, limits, streams, backlog, mail))
 
     def serve(self, address: Address) -> MetricsServer:
         """Answer scrapes over HTTP in a thread of its own. Raises OSError when the address is taken."""
@@ -86,11 +87,12 @@ class Backlog:
 class _Parts(Collector):
     """What the parts of the process say of themselves. Read from the scraping thread: plain numbers only."""
 
-    def __init__(self, engine: Engine, limits: Limits, streams: EventStreams, backlog: Backlog) -> None:
+    def __init__(self, engine: Engine, limits: Limits, streams: EventStreams, backlog: Backlog, mail: Mail) -> None:
         self._engine = engine
         self._limits = limits
         self._streams = streams
         self._backlog = backlog
+        self._mail = mail
 
     def collect(self) -> Iterable[Metric]:
         """All values as they are now."""
@@ -108,6 +110,10 @@ class _Parts(Collector):
         for outcome, count in sorted(engine.cashier.outcomes.items()):
             charges.add_metric([outcome], count)
         yield charges
+        messages = CounterMetricFamily("billing_messages", "Tries to send an e-mail.", labels=["outcome"])
+        for outcome, count in sorted(self._mail.outcomes.items()):
+            messages.add_metric([outcome], count)
+        yield messages
 
 
 def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:

@@ -19,6 +19,7 @@ UNKNOWN_OF = {
     "payment_method": "pm",
     "price": "price",
     "subscription": "sub",
+    "schedule": "sub_sched",
     "item": "si",
     "invoice": "in",
     "draft": "in",
@@ -28,6 +29,7 @@ UNKNOWN_OF = {
     "attempt": "pa",
     "refund": "re",
     "clock": "clock",
+    "meter": "mtr",
     "event": "evt",
     "api_key": "key",
     "product": "prod",
@@ -37,6 +39,10 @@ UNKNOWN_OF = {
 async def call(caller: Caller, name: str, request: bytes, metadata: tuple[tuple[str, str], ...]) -> bytes:
     """Call any method with bytes; of a stream, the first message."""
     path = path_of(name)
+    if METHODS[path].gathers:
+        gathering: Any = caller.channel.stream_unary(path)
+        response: bytes = await gathering(iter([request]), metadata=metadata, timeout=20)
+        return response
     if not METHODS[path].streams:
         return await caller.raw(path, request, metadata)
     stub: Any = caller.channel.unary_stream(path)

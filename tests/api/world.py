@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, Recurring
 from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest, GetPriceRequest
@@ -19,7 +20,11 @@ from billing.v1.invoice_service_pb2 import (
     CreateInvoiceRequest,
     ListInvoicesRequest,
 )
+from billing.v1.meter_model_pb2 import METER_FORMULA_SUM
+from billing.v1.meter_service_pb2 import CreateMeterRequest
 from billing.v1.payment_service_pb2 import CreateRefundRequest, ListPaymentAttemptsRequest
+from billing.v1.schedule_model_pb2 import PhaseItem
+from billing.v1.schedule_service_pb2 import CreateSubscriptionScheduleRequest, PhaseParams
 from billing.v1.subscription_service_pb2 import CreateSubscriptionRequest, ItemParams
 from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
 from billing_server.wire.contract import METHODS
@@ -59,6 +64,14 @@ async def build(caller: Caller) -> World:
     login = caller.login
     customer, price, request = await subscribed(caller)
     subscription = await caller.subscriptions.CreateSubscription(request, metadata=login)
+    schedule = await caller.schedules.CreateSubscriptionSchedule(
+        CreateSubscriptionScheduleRequest(
+            customer=customer,
+            start_date=Timestamp(seconds=4_000_000_000),
+            phases=[PhaseParams(items=[PhaseItem(price=price)], iterations=1)],
+        ),
+        metadata=login,
+    )
     paid = (await caller.invoices.ListInvoices(ListInvoicesRequest(customer=customer), metadata=login)).invoices[0]
     attempts = await caller.payments.ListPaymentAttempts(ListPaymentAttemptsRequest(invoice=paid.id), metadata=login)
     refund = await caller.payments.CreateRefund(
@@ -72,12 +85,16 @@ async def build(caller: Caller) -> World:
     )
     draft = await caller.invoices.CreateInvoice(CreateInvoiceRequest(customer=customer), metadata=login)
     clock = await caller.test_clocks.CreateTestClock(CreateTestClockRequest(name="a clock"), metadata=login)
+    meter = await caller.meters.CreateMeter(
+        CreateMeterRequest(display_name="Calls", event_name="calls", formula=METER_FORMULA_SUM), metadata=login
+    )
     events = await caller.events.ListEvents(ListEventsRequest(page_size=1), metadata=login)
     return {
         "customer": customer,
         "payment_method": paid.payment_intent.payment_method,
         "price": price,
         "subscription": subscription.id,
+        "schedule": schedule.id,
         "item": subscription.items[0].id,
         "invoice": paid.id,
         "draft": draft.id,
@@ -87,6 +104,7 @@ async def build(caller: Caller) -> World:
         "attempt": attempts.payment_attempts[0].id,
         "refund": refund.id,
         "clock": clock.id,
+        "meter": meter.id,
         "event": events.events[0].id,
         "api_key": caller.key_id,
         "product": (await _product_of(caller, price)),
@@ -96,6 +114,9 @@ async def build(caller: Caller) -> World:
 async def _product_of(caller: Caller, price: str) -> str:
     return (await caller.catalog.GetPrice(GetPriceRequest(id=price), metadata=caller.login)).product
 
+
+_METER_EVENT = {"event_name": "calls", "customer": "$customer", "value": "1", "identifier": "call-1"}
+_USED = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}
 
 REQUESTS: Mapping[str, Any] = {
     "AccountService/GetAccount": {},
@@ -128,6 +149,10 @@ REQUESTS: Mapping[str, Any] = {
     "SubscriptionService/ResumeSubscription": {"id": "$subscription"},
     "SubscriptionService/PreviewSubscriptionInvoice": {"subscription": "$subscription"},
     "SubscriptionService/ForecastSubscription": {"id": "$subscription", "until": "2031-01-01T00:00:00Z"},
+    "SubscriptionScheduleService/CreateSubscriptionSchedule": {"from_subscription": "$subscription"},
+    "SubscriptionScheduleService/GetSubscriptionSchedule": {"id": "$schedule"},
+    "SubscriptionScheduleService/ListSubscriptionSchedules": {"customer": "$customer"},
+    "SubscriptionScheduleService/UpdateSubscriptionSchedule": {"id": "$schedule", "metadata": {"plan": "gold"}},
     "InvoiceService/CreateInvoice": {"customer": "$customer"},
     "InvoiceService/GetInvoice": {"id": "$invoice"},
     "InvoiceService/ListInvoices": {"customer": "$customer", "subscription": "$subscription"},
@@ -145,6 +170,15 @@ REQUESTS: Mapping[str, Any] = {
     "InvoiceService/GetCreditNote": {"id": "$credit_note"},
     "InvoiceService/ListCreditNotes": {"invoice": "$invoice"},
     "InvoiceService/VoidCreditNote": {"id": "$credit_note"},
+    "MeterService/CreateMeter": {"display_name": "Pages", "event_name": "pages_printed", "formula": 1},
+    "MeterService/GetMeter": {"id": "$meter"},
+    "MeterService/ListMeters": {},
+    "MeterService/UpdateMeter": {"id": "$meter", "display_name": "Calls of the API"},
+    "MeterService/ReportMeterEvent": {"event": _METER_EVENT},
+    "MeterService/ReportMeterEvents": {"events": [_METER_EVENT]},
+    "MeterService/GetUsageSummary": {"meter": "$meter", "customer": "$customer", "range": _USED},
+    "MeterService/DeactivateMeter": {"id": "$meter"},
+    "MeterService/ReactivateMeter": {"id": "$meter"},
     "PaymentService/GetPaymentIntent": {"id": "$payment_intent"},
     "PaymentService/ListPaymentIntents": {"customer": "$customer"},
     "PaymentService/ConfirmPaymentIntent": {"id": "$payment_intent"},
@@ -160,6 +194,8 @@ REQUESTS: Mapping[str, Any] = {
     "TestClockService/GetTestClock": {"id": "$clock"},
     "TestClockService/ListTestClocks": {},
     "TestClockService/AdvanceTestClock": {"id": "$clock", "frozen_time": "2100-01-01T00:00:00Z"},
+    "SubscriptionScheduleService/ReleaseSubscriptionSchedule": {"id": "$schedule"},
+    "SubscriptionScheduleService/CancelSubscriptionSchedule": {"id": "$schedule"},
     "SubscriptionService/CancelSubscription": {"id": "$subscription"},
     "InvoiceService/DeleteInvoiceItem": {"id": "$invoice_item"},
     "InvoiceService/DeleteInvoice": {"id": "$draft"},

@@ -19,6 +19,7 @@ from billing.v1 import (
     event_model_pb2,
     invoice_model_pb2,
     payment_model_pb2,
+    schedule_model_pb2,
     subscription_model_pb2,
     test_clock_model_pb2,
 )
@@ -27,6 +28,8 @@ from billing.v1.customer_service_pb2 import GetCustomerRequest, ListCustomersReq
 from billing.v1.event_model_pb2 import Event, EventBatch
 from billing.v1.event_service_pb2 import StreamEventsRequest
 from billing.v1.invoice_model_pb2 import Invoice, InvoiceLine
+from billing.v1.schedule_model_pb2 import PhaseItem, SubscriptionSchedule
+from billing.v1.schedule_service_pb2 import CreateSubscriptionScheduleRequest, PhaseDuration, PhaseParams
 from billing_client.command_line import rendering
 from billing_client.command_line.main import app, hoist
 from tests.client.fake_server import Context, FakeServer, refuse
@@ -169,6 +172,7 @@ def test_every_column_exists() -> None:
         event_model_pb2,
         invoice_model_pb2,
         payment_model_pb2,
+        schedule_model_pb2,
         subscription_model_pb2,
         test_clock_model_pb2,
     ]
@@ -176,3 +180,36 @@ def test_every_column_exists() -> None:
     for name in rendering._COLUMNS:
         message = kinds[name]._concrete_class()
         assert [rendering.cell(message, column) is not None for column in rendering.columns_of(name)]
+
+
+async def test_phases_of_a_schedule_are_typed_in_short(fake: FakeServer) -> None:
+    asked: list[CreateSubscriptionScheduleRequest] = []
+
+    async def handler(request: CreateSubscriptionScheduleRequest, context: Context) -> SubscriptionSchedule:
+        asked.append(request)
+        return SubscriptionSchedule(id="sub_sched_1")
+
+    fake.unary("CreateSubscriptionSchedule", handler)
+    await fake.start()
+    typed = ("--phase", "price=price_1:2,for=14day,trial", "--phase", "price=price_2,iterations=12,days_until_due=30")
+    shown = await run(fake, "schedules", "create", "cus_1", *typed, "--end-behavior", "cancel")
+    assert shown.exit_code == 0, shown.output
+    taken = await run(fake, "schedules", "create", "sub_1")
+    assert taken.exit_code == 0
+    assert asked[1] == CreateSubscriptionScheduleRequest(from_subscription="sub_1")
+    assert (asked[0].customer, asked[0].end_behavior) == ("cus_1", schedule_model_pb2.SCHEDULE_END_BEHAVIOR_CANCEL)
+    assert list(asked[0].phases) == [
+        PhaseParams(
+            items=[PhaseItem(price="price_1", quantity=2)],
+            duration=PhaseDuration(interval=catalog_model_pb2.INTERVAL_DAY, interval_count=14),
+            trial=True,
+        ),
+        PhaseParams(
+            items=[PhaseItem(price="price_2")],
+            iterations=12,
+            collection_method=subscription_model_pb2.COLLECTION_METHOD_SEND_INVOICE,
+            days_until_due=30,
+        ),
+    ]
+    for wrong in ("price=price_1,lasts=2", "price=price_1,iterations=many", "price=price_1,trial=yes"):
+        assert (await run(fake, "schedules", "create", "cus_1", "--phase", wrong)).exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,15 @@ from tests.serving import new_caller, serving
 
 
 @pytest.fixture(scope="session")
-async def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+def data_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server keeps its files."""
+    return tmp_path_factory.mktemp("scenarios")
+
+
+@pytest.fixture(scope="session")
+async def server(database_url: str, data_directory: Path) -> AsyncIterator[Server]:
     """The server that the scenarios share."""
-    async with serving(database_url, tmp_path_factory.mktemp("scenarios")) as served:
+    async with serving(database_url, data_directory) as served:
         yield served
 
 

@@ -25,7 +25,7 @@ COUNT = int(os.environ.get("BILLING_FORECASTS", "120"))
 SEED = int(os.environ.get("BILLING_SEED", "0")) or random.randrange(1, 10**9)
 AT_ONCE = 32
 DAY = 86_400
-ID = re.compile(r"\b(in|il|ii|pi|si|cbtxn|sub|upcoming_sub)_[0-9a-z]+\b")
+ID = re.compile(r"\b(in|il|ii|pi|si|cbtxn|sub|sub_sched|upcoming_sub)_[0-9a-z]+\b")
 
 UNFORESEEN = frozenset({"clientSecret", "id", "message"})
 """What no forecast can know: secrets, ids, and the words in which a gateway declines."""
@@ -54,6 +54,29 @@ def _life(chance: random.Random, start: int) -> dict[str, Any]:
     elif chance.random() < 0.1:
         fields["cancel_at_period_end"] = True
     return fields
+
+
+def _phases(chance: random.Random, prices: list[str]) -> list[dict[str, Any]]:
+    """Random phases: prices, lengths, trials, anchors, ways to collect and to prorate."""
+    phases = []
+    for _ in range(chance.randrange(1, 4)):
+        phase: dict[str, Any] = {
+            "items": [{"price": chance.choice(prices), "quantity": chance.choice([0, 1, 3])}],
+            "proration_behavior": chance.choice(["create_prorations", "always_invoice", "none"]),
+        }
+        if chance.random() < 0.5:
+            phase["iterations"] = chance.randrange(1, 4)
+        else:
+            unit = chance.choice(["day", "week", "month"])
+            phase["duration"] = {"interval": unit, "interval_count": chance.randrange(1, 6)}
+        if chance.random() < 0.2:
+            phase["trial"] = True
+        elif chance.random() < 0.3:
+            phase["billing_cycle_anchor"] = "phase_start"
+        if chance.random() < 0.3:
+            phase |= {"collection_method": "send_invoice", "days_until_due": chance.choice([0, 10, 30])}
+        phases.append(phase)
+    return phases
 
 
 def _known(events: Iterable[Event]) -> list[Any]:
@@ -94,17 +117,54 @@ async def _begin(world: World, chance: random.Random, prices: list[str]) -> tupl
     if chance.random() < 0.2:
         amount = chance.choice([-100, -5000, 40, 700])
         await world.call("customers", "AdjustBalance", customer=customer, amount=amount, currency="usd")
+    if chance.random() < 0.3:
+        made = await world.call(
+            "schedules",
+            "CreateSubscriptionSchedule",
+            customer=customer,
+            phases=_phases(chance, prices),
+            end_behavior=chance.choice(["release", "cancel"]),
+        )
+        await _pause(world, chance, made.subscription)
+        return customer, made.subscription, card or "pm_card_chargeCustomerFail"
     fields = _life(chance, world.now)
     items = [{"price": chance.choice(prices), "quantity": chance.choice([0, 1, 3])}]
     made = await world.subscribe(customer, items=items, **fields)
-    if made.status and chance.random() < 0.15 and "TRIAL" not in str(made.status):
-        pause: dict[str, Any] = {"behavior": chance.choice(["void", "keep_as_draft", "mark_uncollectible"])}
-        if chance.random() < 0.5:
-            pause["resumes_at"] = world.now + chance.randrange(DAY, 90 * DAY)
-        incomplete = 1
-        if made.status != incomplete:
-            await world.update(made.id, pause_collection=pause)
+    incomplete = 1
+    if made.status != incomplete:
+        await _pause(world, chance, made.id)
+        if chance.random() < 0.2:
+            await _take_over(world, chance, made.id, prices)
     return customer, made.id, card or "pm_card_chargeCustomerFail"
+
+
+async def _pause(world: World, chance: random.Random, subscription: str) -> None:
+    """Now and then collection is paused from the beginning."""
+    if chance.random() < 0.85:
+        return
+    pause: dict[str, Any] = {"behavior": chance.choice(["void", "keep_as_draft", "mark_uncollectible"])}
+    if chance.random() < 0.5:
+        pause["resumes_at"] = world.now + chance.randrange(DAY, 90 * DAY)
+    await world.update(subscription, pause_collection=pause)
+
+
+async def _take_over(world: World, chance: random.Random, subscription: str, prices: list[str]) -> None:
+    """Put a schedule over a subscription, and phases behind the current one."""
+    made = await world.call("schedules", "CreateSubscriptionSchedule", from_subscription=subscription)
+    current = made.phases[0]
+    kept: dict[str, Any] = {
+        "items": [{"price": item.price, "quantity": item.quantity} for item in current.items],
+        "end_date": current.end_date.seconds,
+    }
+    if current.HasField("trial_end"):
+        kept["trial_end"] = current.trial_end.seconds
+    await world.call(
+        "schedules",
+        "UpdateSubscriptionSchedule",
+        id=made.id,
+        phases=[kept, *_phases(chance, prices)],
+        end_behavior=chance.choice(["release", "cancel"]),
+    )
 
 
 async def test_a_clock_does_what_the_forecast_told(client: BillingClient) -> None:

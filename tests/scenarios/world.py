@@ -18,7 +18,9 @@ from billing.v1 import (
     customer_service_pb2,
     event_model_pb2,
     invoice_service_pb2,
+    meter_service_pb2,
     payment_service_pb2,
+    schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
 )
@@ -32,8 +34,10 @@ _SERVICES = {
     "catalog": catalog_service_pb2,
     "customers": customer_service_pb2,
     "invoices": invoice_service_pb2,
+    "meters": meter_service_pb2,
     "payments": payment_service_pb2,
     "subscriptions": subscription_service_pb2,
+    "schedules": schedule_service_pb2,
     "test_clocks": test_clock_service_pb2,
 }
 
@@ -134,6 +138,36 @@ class World:
         self._product = self._product or await self.product()
         made = await self.call("catalog", "CreatePrice", product=self._product, currency="usd", unit_amount=str(amount))
         return str(made.id)
+
+    async def meter(self, event_name: str = "calls", formula: str = "sum", **fields: Any) -> str:
+        """A meter that counts events of this name."""
+        made = await self.call(
+            "meters", "CreateMeter", display_name=event_name, event_name=event_name, formula=formula, **fields
+        )
+        return str(made.id)
+
+    async def metered(self, meter: str, amount: int = 10, interval: str = "month", **fields: Any) -> str:
+        """A price of so many minor units for each unit of usage."""
+        return await self.price(
+            amount,
+            interval,
+            recurring={"usage_type": "metered", "meter": meter} | fields.pop("recurring", {}),
+            **fields,
+        )
+
+    async def use(
+        self, customer: str, value: int = 1, at_time: str | int | None = None, *, event_name: str = "calls", **more: Any
+    ) -> Any:
+        """Report usage, now or at another time."""
+        event = {"event_name": event_name, "customer": customer, "value": value, **more}
+        if at_time is not None:
+            event["timestamp"] = at_time
+        return await self.call("meters", "ReportMeterEvent", event=event)
+
+    async def usage(self, meter: str, customer: str, start: str, end: str, window: str | None = None) -> Any:
+        """What a customer used within a span of time."""
+        wanted = {"meter": meter, "customer": customer, "range": {"start": start, "end": end}}
+        return await self.call("meters", "GetUsageSummary", **wanted, **({"window": window} if window else {}))
 
     async def customer(self, card: str | None = OK, **fields: Any) -> str:
         """A customer on the clock, with a card as default."""

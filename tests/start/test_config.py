@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from billing_server.config import SETTINGS, Address, Config, ConfigError, GatewayTls, Tls, help_text
+from billing_server.config import SETTINGS, Address, Config, ConfigError, GatewayTls, MailSender, Smtp, Tls, help_text
 
 
 def problems_of(environment: dict[str, str]) -> list[str]:
@@ -29,6 +29,8 @@ def test_defaults() -> None:
         log_level="info",
         gateway_target=None,
         gateway_tls=None,
+        smtp=None,
+        mail_sender=MailSender("billing@localhost", None),
         metrics_listen=None,
         deadline_seconds_max=30,
         streams_max=1000,
@@ -56,6 +58,13 @@ def test_everything_set(tmp_path: Path) -> None:
             "BILLING_GATEWAY_CA": str(tmp_path / "gateway.pem"),
             "BILLING_GATEWAY_CERT": str(tmp_path / "engine.pem"),
             "BILLING_GATEWAY_KEY": str(tmp_path / "engine.key"),
+            "BILLING_SMTP_HOST": "mail.example",
+            "BILLING_SMTP_PORT": "2525",
+            "BILLING_SMTP_TLS": "TLS",
+            "BILLING_SMTP_USER": "engine",
+            "BILLING_SMTP_PASSWORD": "secret",
+            "BILLING_SMTP_FROM": "Shop <billing@shop.example>",
+            "BILLING_SMTP_TEST_CLOCKS": "true",
             "BILLING_METRICS_LISTEN": "127.0.0.1:9100",
             "BILLING_MAX_DEADLINE_SECONDS": "3600",
             "BILLING_MAX_STREAMS": "20",
@@ -74,6 +83,8 @@ def test_everything_set(tmp_path: Path) -> None:
         log_level="debug",
         gateway_target=Address("payments.example", 9000),
         gateway_tls=GatewayTls(tmp_path / "gateway.pem", tmp_path / "engine.pem", tmp_path / "engine.key"),
+        smtp=Smtp(Address("mail.example", 2525), "tls", "engine", "secret", True),
+        mail_sender=MailSender("billing@shop.example", "Shop"),
         metrics_listen=Address("127.0.0.1", 9100),
         deadline_seconds_max=3600,
         streams_max=20,
@@ -104,6 +115,9 @@ def test_everything_set(tmp_path: Path) -> None:
         ("BILLING_GATEWAY_TARGET", "payments.example"),
         ("BILLING_GATEWAY_TLS", "perhaps"),
         ("BILLING_DATABASE_CONNECTIONS", "1"),
+        ("BILLING_SMTP_TEST_CLOCKS", "perhaps"),
+        ("BILLING_SMTP_FROM", "shop"),
+        ("BILLING_SMTP_FROM", "billing@shop.example, other@shop.example"),
         ("BILLING_METRICS_LISTEN", "9100"),
         ("BILLING_MAX_DEADLINE_SECONDS", "0"),
         ("BILLING_MAX_DEADLINE_SECONDS", "1.5"),
@@ -114,6 +128,47 @@ def test_everything_set(tmp_path: Path) -> None:
 def test_a_wrong_value_is_quoted_with_its_variable_and_the_rule(name: str, value: str) -> None:
     [problem] = problems_of({name: value})
     assert problem.startswith(f"{name}: {value.lower()!r} is not understood: write ")
+
+
+MAIL = {"BILLING_SMTP_HOST": "mail.example", "BILLING_SMTP_FROM": "billing@shop.example"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, Smtp(Address("mail.example", 587), "starttls", None, None, False)),
+        ({"BILLING_SMTP_TLS": "tls"}, Smtp(Address("mail.example", 465), "tls", None, None, False)),
+        ({"BILLING_SMTP_TLS": "none"}, Smtp(Address("mail.example", 25), "none", None, None, False)),
+        ({"BILLING_SMTP_HOST": "localhost"}, Smtp(Address("localhost", 25), "none", None, None, False)),
+    ],
+)
+def test_mail_goes_encrypted_beyond_this_machine(environment: dict[str, str], expected: Smtp) -> None:
+    assert Config.from_environment(MAIL | environment).smtp == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({"BILLING_SMTP_FROM": ""}, "BILLING_SMTP_FROM"),
+        ({"BILLING_SMTP_USER": "engine"}, "BILLING_SMTP_USER"),
+        ({"BILLING_SMTP_PASSWORD": "secret"}, "BILLING_SMTP_USER"),
+        ({"BILLING_SMTP_TLS": "ssl"}, "BILLING_SMTP_TLS"),
+        ({"BILLING_SMTP_PORT": "0"}, "BILLING_SMTP_PORT"),
+        (
+            {"BILLING_SMTP_TLS": "none", "BILLING_SMTP_USER": "engine", "BILLING_SMTP_PASSWORD": "secret"},
+            "BILLING_SMTP_TLS",
+        ),
+    ],
+)
+def test_mail_settings_that_cannot_be(environment: dict[str, str], name: str) -> None:
+    [problem] = problems_of(MAIL | environment)
+    assert problem.startswith(f"{name}: ")
+    assert "secret" not in problem
+
+
+def test_the_mail_password_is_never_shown() -> None:
+    config = Config.from_environment(MAIL | {"BILLING_SMTP_USER": "engine", "BILLING_SMTP_PASSWORD": "secret"})
+    assert "secret" not in repr(config) + "".join(config.describe())
 
 
 @pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "host=h password=secret", "postgresql://[::1:secret"])

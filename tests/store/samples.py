@@ -14,7 +14,10 @@ from billing_server.domain.book import Book, Reach
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, InvoiceLine
+from billing_server.domain.message import Facts, Message
+from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, Refund
+from billing_server.domain.schedule import CurrentPhase, Phase, PhaseItem, SubscriptionSchedule
 from billing_server.domain.subscription import Subscription, SubscriptionItem
 from billing_server.domain.test_clock import TestClock
 from billing_server.store.event import EventRow
@@ -47,6 +50,13 @@ def price(of: Product, **changes: Any) -> Price:
     return Price(**{"id": new_id("price"), "created": NOW, "product": of.id, "currency": "usd", **changes})
 
 
+def meter(**changes: Any) -> Meter:
+    """A meter that sums up."""
+    identity = new_id("mtr")
+    values = {"id": identity, "created": NOW, "display_name": "Calls", "event_name": identity, "formula": "sum"}
+    return Meter(**{**values, **changes})
+
+
 def test_clock(**changes: Any) -> TestClock:
     """A test clock that stands."""
     return TestClock(**{"id": new_id("clock"), "created": NOW, "name": None, "frozen_time": NOW, **changes})
@@ -56,6 +66,21 @@ def customer(**changes: Any) -> Customer:
     """A customer."""
     identity = new_id("cus")
     return Customer(**{"id": identity, "created": NOW, "invoice_prefix": identity[-12:], **changes})
+
+
+def message(to: Customer, **changes: Any) -> Message:
+    """A receipt that is due."""
+    values = {
+        "id": new_id("msg"),
+        "created": NOW,
+        "created_real": NOW,
+        "customer": to.id,
+        "kind": "receipt",
+        "recipient": "jenny@example.com",
+        "facts": Facts(company="Shop", amount=3100, currency="usd", moment=NOW),
+        "due_at": NOW,
+    }
+    return Message(**{**values, **changes})
 
 
 def payment_method(owner: Customer, **changes: Any) -> PaymentMethod:
@@ -97,6 +122,34 @@ def subscription(owner: Customer, **changes: Any) -> Subscription:
         "test_clock": owner.test_clock,
     }
     return Subscription(**{**values, **changes})
+
+
+def schedule(owner: Customer, **changes: Any) -> SubscriptionSchedule:
+    """A schedule of one phase that has not started."""
+    phase = Phase(start_date=NOW + MONTH, end_date=NOW + 2 * MONTH, items=(PhaseItem(price="price_1", quantity=1),))
+    values = {
+        "id": new_id("sub_sched"),
+        "created": NOW,
+        "customer": owner.id,
+        "phases": (phase,),
+        "test_clock": owner.test_clock,
+    }
+    return SubscriptionSchedule(**{**values, **changes})
+
+
+def active_schedule(of: Subscription, end: int = NOW + MONTH, **changes: Any) -> SubscriptionSchedule:
+    """A schedule that a subscription is in, until the end of its only phase."""
+    phase = Phase(start_date=NOW, end_date=end, items=(PhaseItem(price="price_1", quantity=1),))
+    return SubscriptionSchedule(
+        id=new_id("sub_sched"),
+        created=NOW,
+        customer=of.customer,
+        status="active",
+        phases=(phase,),
+        current_phase=CurrentPhase(start_date=NOW, end_date=end),
+        subscription=of.id,
+        **changes,
+    )
 
 
 def invoice(owner: Customer, of: Subscription | None = None, **changes: Any) -> Invoice:
@@ -226,6 +279,7 @@ def refund(of: PaymentAttempt, **changes: Any) -> Refund:
 _MAPPINGS: dict[type[Any], str] = {
     PaymentMethod: "payment_methods",
     Subscription: "subscriptions",
+    SubscriptionSchedule: "schedules",
     Invoice: "invoices",
     InvoiceItem: "invoice_items",
     PaymentAttempt: "attempts",

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing_server.domain import invoice as invoices
+from billing_server.domain import schedule as schedules
 from billing_server.domain import subscription as subscriptions
 from billing_server.domain.book import Book, Reach, Target
 from billing_server.domain.customer import Customer
@@ -36,6 +37,8 @@ class Scene:
         self.sub = samples.subscription(self.owner)
         self.other = samples.subscription(self.owner, current_period_end=NOW + 2 * MONTH)
         self.ended = samples.subscription(self.owner, status="canceled", ended_at=NOW)
+        self.planned = samples.active_schedule(self.other, NOW + 3 * MONTH)
+        self.past = samples.schedule(self.owner, status="released", released_subscription=self.sub.id, released_at=NOW)
         self.draft = samples.invoice(self.owner, self.sub)
         self.open = samples.invoice(self.owner, self.sub, **OPEN)
         self.older = samples.invoice(self.owner, self.sub, **PAID)
@@ -66,6 +69,7 @@ async def test_an_empty_reach_brings_what_is_always_loaded(store: Store, account
     assert book.customer == scene.owner
     assert book.payment_methods == {scene.method.id: scene.method}
     assert book.invoice_items == {scene.pending.id: scene.pending}
+    assert book.schedules == {scene.planned.id: scene.planned}
     assert book.attempts == {scene.started.id: scene.started}
     assert book.refunds == {scene.refund.id: scene.refund}
     assert not (book.subscriptions or book.invoices or book.credit_notes or book.balance_transactions)
@@ -76,6 +80,8 @@ async def test_an_empty_reach_brings_what_is_always_loaded(store: Store, account
 REACHES: list[tuple[dict[str, Any], list[str], list[str], list[str]]] = [
     ({"subscriptions": "sub"}, ["sub"], ["draft", "open"], []),
     ({"subscriptions": "other"}, ["other"], [], []),
+    ({"schedules": "planned"}, ["other"], [], []),
+    ({"schedules": "past"}, [], [], []),
     ({"subscriptions": "sub", "history": True}, ["sub"], ["draft", "open", "paid"], []),
     ({"invoices": "older"}, ["sub"], ["draft", "open", "older"], []),
     ({"invoices": "older", "history": True}, ["sub"], ["draft", "open", "older", "paid"], []),
@@ -277,6 +283,8 @@ def sleepers(draw: st.DrawFn) -> Book:
         subs.append(samples.subscription(owner, status=status, ended_at=ended_at, **start))
     for _ in range(draw(st.integers(0, 4))):
         of = draw(st.sampled_from([None, *subs]))
+        if of is not None and draw(st.booleans()):
+            parts.append(samples.active_schedule(of, draw(MOMENTS), expiring_at=draw(st.none() | MOMENTS)))
         parts.append(samples.invoice(owner, of, **draw(st.sampled_from(_states(draw(MOMENTS))))))
     return samples.book(owner, *subs, *parts)
 
@@ -308,6 +316,11 @@ async def test_a_load_of_what_is_due_is_whole_and_its_rest_exact(
 def _compare(found: Book, whole: Book, until: int) -> None:
     wakes = {item.id: subscriptions.wake_at(item) for item in whole.subscriptions.values()}
     wakes |= {item.id: invoices.wake_at(item) for item in whole.invoices.values()}
+    assert found.schedules == whole.schedules
+    for schedule in whole.schedules.values():
+        moment = schedules.wake_at(schedule)
+        if moment is not None and moment <= until:
+            assert schedule.subscription in found.subscriptions
     loaded = {*found.subscriptions, *found.invoices}
     due = {identity for identity, moment in wakes.items() if moment is not None and moment <= until}
     assert due <= loaded

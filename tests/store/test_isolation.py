@@ -9,6 +9,8 @@ import asyncpg
 import pytest
 
 from billing_server.domain.account import ApiKey
+from billing_server.domain.metering import Bucket
+from billing_server.domain.tally import Tally
 from billing_server.store.database import Connection, Database, account_setting
 from billing_server.store.errors import StoreCorrupted
 from billing_server.store.idempotency import IdempotencyRow
@@ -17,7 +19,7 @@ from billing_server.store.test_gateway import GatewayRow
 from tests.store import samples
 from tests.store.samples import NOW, OPEN, SETTLED
 
-SEEN_WHEN_SWEEPING = {"accounts", "books", "test_clocks"}
+SEEN_WHEN_SWEEPING = {"accounts", "books", "messages", "test_clocks"}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,7 @@ async def full_account(store: Store, account_id: str) -> str:
     attempt = samples.attempt(invoice, **SETTLED)
     parts = [
         *(sub, invoice, attempt, samples.refund(attempt), samples.credit_note(invoice)),
+        samples.schedule(owner),
         *(samples.payment_method(owner), samples.invoice_item(owner), samples.balance_transaction(owner)),
     ]
     key = ApiKey(id=samples.new_id("key"), created=NOW, name="key", scopes=("all",), last_four="1234")
@@ -46,8 +49,10 @@ async def full_account(store: Store, account_id: str) -> str:
         await unit.open()
         await unit.insert_test_clock(clock)
         await unit.insert_api_key(key, key.id.encode())
-        await unit.save_pages(products=[product], prices=[samples.price(product)])
-        await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row])
+        await unit.save_pages(products=[product], prices=[samples.price(product)], meters=[samples.meter()])
+        await unit.insert_meter_events([(owner.id, "mtr_1", bytes(16), NOW, 1, NOW)])
+        await unit.save_tallies([(Bucket(owner.id, "mtr_1", 60, NOW - NOW % 60), Tally(1, 1, 1, NOW, NOW))], [])
+        await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row], [samples.message(owner)])
     did = GatewayRow(key="pa_1", fingerprint=b"print", outcome=b"{}", effects=1, created=NOW)
     await store.remember_charges(account_id, [did])
     await store.remember_refunds(account_id, [did])
@@ -98,7 +103,7 @@ async def test_queries_without_a_filter_see_only_their_own_account(
     assert nobody == dict.fromkeys(tables, 0)
 
 
-async def test_sweeping_sees_books_and_nothing_else(
+async def test_sweeping_sees_what_is_due_and_nothing_else(
     database: Database, full_account: str, administrator: asyncpg.Connection
 ) -> None:
     for table in await tenant_tables(administrator):
@@ -152,6 +157,7 @@ async def test_a_key_is_seen_by_its_hash_alone(store: Store, database: Database,
         "ALTER TABLE events DISABLE ROW LEVEL SECURITY",
         "DROP POLICY own_account ON events",
         "UPDATE events SET type = 'x'",
+        "UPDATE meter_events SET value = 0",
         "DELETE FROM accounts",
         "TRUNCATE events",
         "SELECT * FROM schema_migrations",

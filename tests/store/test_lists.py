@@ -9,13 +9,17 @@ import pytest
 
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.invoice import Invoice
+from billing_server.domain.message import Message
 from billing_server.domain.payment import PaymentIntent
 from billing_server.store import view as views
 from billing_server.store.catalog import PriceFilter, ProductFilter
 from billing_server.store.customer import BalanceTransactionFilter, CustomerFilter, PaymentMethodFilter
 from billing_server.store.invoice import CreditNoteFilter, InvoiceFilter, InvoiceItemFilter
 from billing_server.store.listing import Filter
+from billing_server.store.message import MessageFilter
+from billing_server.store.meter import MeterFilter
 from billing_server.store.payment import PaymentAttemptFilter, RefundFilter
+from billing_server.store.schedule import ScheduleFilter
 from billing_server.store.store import Store
 from billing_server.store.subscription import SubscriptionFilter
 from billing_server.store.test_clock import TestClockFilter
@@ -57,6 +61,8 @@ class Scene:
         self.idle = samples.product(active=False)
         self.price = samples.price(self.product, lookup_key="gold")
         self.inactive = samples.price(self.idle, active=False)
+        self.meter = samples.meter(event_name="calls")
+        self.silent = samples.meter(status="inactive", deactivated_at=NOW, created=NOW + 5)
         self.ann = samples.customer(email="ann@example.com")
         self.bob = samples.customer(test_clock=self.clock.id, created=NOW + 5)
         self.gone = samples.customer(deleted=True)
@@ -67,6 +73,10 @@ class Scene:
             self.bob, collection_method="send_invoice", days_until_due=3, created=NOW + 5, status="past_due"
         )
         self.ended = samples.subscription(self.ann, status="canceled", ended_at=NOW)
+        self.planned = samples.schedule(self.bob, created=NOW + 5)
+        released: dict[str, Any] = {"status": "released", "released_subscription": self.sub.id, "released_at": NOW}
+        self.released = samples.schedule(self.ann, **released)
+        self.running = samples.active_schedule(self.ended)
         intent = PaymentIntent(
             id="pi_1",
             created=NOW,
@@ -89,18 +99,24 @@ class Scene:
         self.other = samples.attempt(self.late, **SETTLED)
         self.refund = samples.refund(self.attempt)
         self.credit = samples.balance_transaction(self.ann)
+        self.reminder = samples.message(self.ann, kind="trial_reminder", created=NOW + 5)
+        self.told = samples.message(self.bob, state="sent", due_at=None, settled_at=NOW)
         self.applied = samples.balance_transaction(self.bob, invoice=self.late.id)
 
     async def save(self, store: Store, account_id: str) -> None:
         books = {owner.id: samples.book(owner) for owner in (self.ann, self.bob, self.gone)}
         for item in vars(self).values():
-            if hasattr(item, "customer"):
+            if hasattr(item, "customer") and not isinstance(item, Message):
                 books[item.customer] = samples.with_parts(books[item.customer], item)
         async with store.transaction(account_id) as unit:
             await unit.open()
             await unit.insert_test_clock(self.clock)
-            await unit.save_pages(products=[self.product, self.idle], prices=[self.price, self.inactive])
-            await unit.save([(None, book) for book in books.values()])
+            await unit.save_pages(
+                products=[self.product, self.idle],
+                prices=[self.price, self.inactive],
+                meters=[self.meter, self.silent],
+            )
+            await unit.save([(None, book) for book in books.values()], messages=[self.reminder, self.told])
 
 
 # A filter, the names of scene objects among its values replaced by their ids, and what it lists.
@@ -125,6 +141,12 @@ FILTERS: list[tuple[type[Filter[Any]], dict[str, Any], set[str]]] = [
     (SubscriptionFilter, {"collection_method": "send_invoice"}, {"sent"}),
     (SubscriptionFilter, {"test_clock": "clock"}, {"sent"}),
     (SubscriptionFilter, {"created_from": NOW + 5, "created_before": NOW + 6}, {"sent"}),
+    (ScheduleFilter, {}, {"planned", "released", "running"}),
+    (ScheduleFilter, {"customer": "ann", "statuses": ("active", "completed")}, {"running"}),
+    (ScheduleFilter, {"subscription": "ended"}, {"running"}),
+    (ScheduleFilter, {"subscription": "sub"}, {"released"}),
+    (ScheduleFilter, {"test_clock": "clock"}, {"planned"}),
+    (ScheduleFilter, {"created_from": NOW + 1, "created_before": NOW + 6}, {"planned"}),
     (InvoiceFilter, {"customer": "ann"}, {"draft", "paid", "owed"}),
     (InvoiceFilter, {"subscription": "sub"}, {"draft", "paid"}),
     (InvoiceFilter, {"status": "open"}, {"late", "owed"}),
@@ -149,10 +171,16 @@ FILTERS: list[tuple[type[Filter[Any]], dict[str, Any], set[str]]] = [
     (PaymentAttemptFilter, {"invoice": "late"}, {"other"}),
     (RefundFilter, {"customer": "ann"}, {"refund"}),
     (RefundFilter, {"invoice": "late"}, set()),
+    (MessageFilter, {"customer": "ann"}, {"reminder"}),
+    (MessageFilter, {"kind": "receipt"}, {"told"}),
+    (MessageFilter, {"state": "due"}, {"reminder"}),
     (ProductFilter, {"active": True}, {"product"}),
     (PriceFilter, {"product": "product"}, {"price"}),
     (PriceFilter, {"active": False}, {"inactive"}),
     (PriceFilter, {"lookup_keys": ("gold", "none")}, {"price"}),
+    (MeterFilter, {}, {"meter", "silent"}),
+    (MeterFilter, {"status": "active"}, {"meter"}),
+    (MeterFilter, {"event_name": "calls"}, {"meter"}),
     (TestClockFilter, {}, {"clock"}),
 ]
 
@@ -229,6 +257,7 @@ async def test_a_deleted_clock_takes_its_customers_with_it(store: Store, account
         left: dict[type[Filter[Any]], set[str]] = {
             CustomerFilter: {"ann"},
             SubscriptionFilter: {"sub", "ended"},
+            ScheduleFilter: {"released", "running"},
             InvoiceFilter: {"draft", "paid", "owed"},
             InvoiceItemFilter: {"pending"},
             PaymentAttemptFilter: {"attempt"},

@@ -16,8 +16,10 @@ from billing_server.store.customer import CUSTOMERS, PAYMENT_METHODS
 from billing_server.store.database import _SETTINGS
 from billing_server.store.idempotency import IDEMPOTENCY, IdempotencyRow
 from billing_server.store.invoice import CREDIT_NOTES, INVOICE_ITEMS, INVOICES
+from billing_server.store.message import MESSAGES
 from billing_server.store.migrate import migrate
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS
+from billing_server.store.schedule import SCHEDULES
 from billing_server.store.statistics import Statistics
 from billing_server.store.store import Store
 from billing_server.store.subscription import SUBSCRIPTIONS
@@ -46,6 +48,9 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
     (SUBSCRIPTIONS, "load_due", {"subscriptions_by_customer": {"customer"}}),
     (SUBSCRIPTIONS, "load_live", {"subscriptions_by_customer": {"customer"}}),
     (SUBSCRIPTIONS, "count_live", {"subscriptions_by_customer": {"customer"}}),
+    (SCHEDULES, "get", {"subscription_schedules_pkey": {"id"}}),
+    (SCHEDULES, "update", {"subscription_schedules_pkey": {"id"}}),
+    (SCHEDULES, "load_live", {"subscription_schedules_by_customer": {"customer"}}),
     (INVOICES, "get", {"invoices_pkey": {"id"}}),
     (INVOICES, "update", {"invoices_pkey": {"id"}}),
     (INVOICES, "load_due", {"invoices_unsettled": {"customer"}}),
@@ -59,6 +64,9 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
     (PAYMENT_ATTEMPTS, "update", {"payment_attempts_pkey": {"id"}}),
     (REFUNDS, "load_unresolved", {"refunds_unresolved": {"customer"}}),
     (REFUNDS, "load_of_invoices", {"refunds_by_invoice": {"invoice"}}),
+    (MESSAGES, "claim", {"messages_due": {"due_at"}, "messages_pkey": {"id"}}),
+    (MESSAGES, "settle", {"messages_pkey": {"id"}}),
+    (MESSAGES, "get", {"messages_pkey": {"id"}}),
     (TEST_CLOCKS, "get", {"test_clocks_pkey": {"id"}}),
     (book.BOOK_ROWS, "park", {"books_pkey": {"customer"}}),
     (INVOICES, "delete", {"invoices_pkey": {"id"}}),
@@ -77,6 +85,7 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
             "payment_methods_pkey": {"id"},
             "credit_notes_pkey": {"id"},
             "books_pkey": {"customer"},
+            "subscription_schedules_pkey": {"id"},
         },
     ),
     (event, "append", {"event_heads_pkey": {"account_id"}}),
@@ -89,9 +98,12 @@ LISTS: list[tuple[Any, str, str, str]] = [
     (CUSTOMERS, "list", "", "customers_newest"),
     (CUSTOMERS, "list", " AND email = $3::text", "customers_by_email"),
     (SUBSCRIPTIONS, "list", "", "subscriptions_newest"),
+    (SCHEDULES, "list", "", "subscription_schedules_newest"),
     (INVOICES, "list", "", "invoices_newest"),
     (INVOICES, "list", " AND (created, id) < ($3::bigint, $4::text)", "invoices_newest"),
     (INVOICES, "list", " AND customer = $3::text", "invoices_by_customer"),
+    (MESSAGES, "list", "", "messages_newest"),
+    (MESSAGES, "list", " AND customer = $3::text", "messages_by_customer"),
     (event, "read", "", "events_pkey"),
     (event, "read_of_subjects", " AND type = ANY ($5::text[])", "events_by_subject"),
     (event, "list_of_subjects", "", "events_by_subject"),
@@ -123,7 +135,7 @@ async def _filled_account(store: Store, customers: int) -> str:
     """An account with something of everything for each customer."""
     account = samples.account()
     await store.create_account(account)
-    books = []
+    books, messages = [], []
     for _ in range(customers):
         owner = samples.customer(email=samples.new_id("mail"))
         sub = samples.subscription(owner)
@@ -131,8 +143,13 @@ async def _filled_account(store: Store, customers: int) -> str:
         attempt = samples.attempt(paid, **SETTLED)
         parts = (samples.payment_method(owner), sub, samples.invoice(owner, sub, **OPEN), paid, attempt)
         items = (samples.invoice_item(owner), samples.invoice_item(owner, invoice=paid.id))
-        more = (samples.credit_note(paid), samples.refund(attempt, status="succeeded", settled_at=NOW))
+        more = (
+            samples.credit_note(paid),
+            samples.refund(attempt, status="succeeded", settled_at=NOW),
+            samples.schedule(owner),
+        )
         books.append(samples.book(owner, *parts, *items, *more))
+        messages.append(samples.message(owner))
     keys = [
         IdempotencyRow(key=samples.new_id("k"), method="M", request_hash=b"", state="in_progress", created=NOW)
         for _ in books
@@ -140,7 +157,7 @@ async def _filled_account(store: Store, customers: int) -> str:
     async with store.transaction(account.id) as unit:
         await unit.open()
         events = [samples.event(book.customer) for book in books for _ in range(20)]
-        await unit.save([(None, book) for book in books], events, keys)
+        await unit.save([(None, book) for book in books], events, keys, messages)
     return account.id
 
 

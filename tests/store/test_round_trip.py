@@ -63,6 +63,10 @@ FIXED = {
         *("status", "ended_at", "trial_end", "expires_at", "collection_method", "days_until_due"),
         *("current_period_start", "current_period_end", "interval_count"),
     ),
+    "schedule": (
+        *(*IDENTITY, "status", "current_phase", "subscription", "released_subscription"),
+        *("canceled_at", "completed_at", "released_at"),
+    ),
     "invoice": (
         *IDENTITY,
         *("status", "collection_method", "auto_advance", "number", "finalized_at", "paid_at", "voided_at"),
@@ -94,6 +98,8 @@ def part(name: str) -> Any:
         return owner, made(samples.invoice(owner))
     if name == "refund":
         return owner, made(samples.attempt(samples.invoice(owner)))
+    if name == "schedule":
+        return owner, made(owner, status="released", released_at=samples.NOW)
     return owner, made(owner)
 
 

@@ -18,7 +18,8 @@ from billing_server.wire.pairs import COMMANDS, MODELS
 
 SERVICE_FILES = sorted((Path(__file__).parents[2] / "protos/billing/v1").glob("*_service.proto"))
 SCOPE = re.compile(
-    r"(account|api_keys|catalog|customers|subscriptions|invoices|payments|events|test_clocks):(read|write)"
+    r"(account|api_keys|catalog|customers|subscriptions|schedules|invoices|meters|payments|events|test_clocks)"
+    r":(read|write)|meters:report"
 )
 EXAMPLE = re.compile(
     r"grpcurl -plaintext -H \"authorization: Bearer \$BILLING_API_KEY\" \\\n"
@@ -47,6 +48,8 @@ WITHOUT_COMMAND = {
     "CreateTestClock",
     "DeleteTestClock",
     "AdvanceTestClock",
+    "ReportMeterEvent",
+    "ReportMeterEvents",
 }
 """Methods that change something without a command of the domain: no decision is taken for them."""
 
@@ -63,7 +66,7 @@ def name_of(method: Method) -> str:
 @methods
 def test_every_method_declares_its_scope(method: Method) -> None:
     assert SCOPE.fullmatch(method.scope)
-    assert method.scope.endswith(":write") is method.mutates
+    assert method.scope.endswith((":write", ":report")) is method.mutates
 
 
 @methods

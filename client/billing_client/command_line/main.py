@@ -20,11 +20,13 @@ from billing_client.command_line import (
     events,
     forecasts,
     invoices,
+    mail,
     payment_methods,
     payments,
     prices,
     products,
     replays,
+    schedules,
     subscriptions,
 )
 from billing_client.command_line.session import INTERRUPTED, GlobalOptions
@@ -44,11 +46,13 @@ app.add_typer(prices.app, name="prices")
 app.add_typer(customers.app, name="customers")
 app.add_typer(payment_methods.app, name="payment-methods")
 app.add_typer(subscriptions.app, name="subscriptions")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(invoices.app, name="invoices")
 app.add_typer(invoices.items, name="invoice-items")
 app.add_typer(credit_notes.app, name="credit-notes")
 app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
+app.add_typer(mail.app, name="mail")
 app.add_typer(clocks.app, name="clock")
 app.add_typer(replays.app, name="replay")
 app.command("forecast")(forecasts.forecast)

@@ -43,6 +43,8 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "PaymentMethod": ("id", "created", "type", "token", "card.brand", "card.last4", "customer"),
     "BalanceTransaction": ("id", "created", "type", "amount", "ending_balance", "invoice", "description"),
     "Subscription": ("id", "customer", "status", "collection_method", "current_period_end", "latest_invoice"),
+    "SubscriptionSchedule": ("id", "customer", "status", "current_phase.end_date", "end_behavior", "subscription"),
+    "SchedulePhase": ("start_date", "end_date", "trial_end", "proration_behavior", "collection_method"),
     "SubscriptionItem": ("id", "price", "quantity", "current_period_start", "current_period_end"),
     "Invoice": ("id", "number", "customer", "status", "billing_reason", "amount_due", "amount_remaining", "created"),
     "InvoiceLine": ("description", "amount", "quantity", "period_start", "period_end", "proration"),

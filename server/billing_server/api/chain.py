@@ -16,7 +16,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from billing_server.api.call import AUTHORIZATION_KEY, REQUEST_ID_KEY, RUNNING, Call
-from billing_server.api.endpoints import Edge, Streaming, Unary
+from billing_server.api.endpoints import Edge, Gathering, Streaming, Unary
 from billing_server.api.limits import Limits
 from billing_server.api.open_streams import OpenStreams
 from billing_server.api.refusals import (
@@ -121,6 +121,37 @@ class Chain:
 
         return handle
 
+    def gathering(self, method: Method, endpoint: Gathering) -> Callable[[AsyncIterator[bytes], Context], Any]:
+        """The handler of a method that is asked by a stream and answers once."""
+
+        async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
+            call = self._begin(method, context)
+            started = time.monotonic()
+            code = "OK"
+            answers: list[bytes] = []
+
+            async def gather() -> None:
+                messages = (parse(method.request_type, request) async for request in requests)
+                answers.append(await endpoint(self._edge, call, messages))
+
+            try:
+                await self._admit(call)
+                with self._limits.stream(call.identity.key_id):
+                    await self._streams.run(call.identity, gather())
+                return answers[0]
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except Exception as error:
+                status = self._status(call, error)
+                code = CODES[status.code].name
+                await _abort(context, call, status)
+                raise AssertionError("a call went on after its end") from error
+            finally:
+                self._end(call, code, started)
+
+        return handle
+
     # --- the layers
 
     def _begin(self, method: Method, context: Context) -> Call:
@@ -176,7 +207,11 @@ class Chain:
     def _end(self, call: Call, code: str, started: float) -> None:
         seconds = time.monotonic() - started
         self._observer.ended(call.name, code, seconds)
-        level = logging.INFO if seconds > _SLOW_SECONDS and not call.method.streams else logging.DEBUG
+        level = (
+            logging.INFO
+            if seconds > _SLOW_SECONDS and not (call.method.streams or call.method.gathers)
+            else logging.DEBUG
+        )
         if LOGGER.isEnabledFor(level):
             LOGGER.log(level, "%s %s in %.1f ms", call.name, code, seconds * 1000, extra={"code": code})
 

@@ -55,6 +55,7 @@ class Edge:
 
 Unary = Callable[[Edge, Call, Any], Awaitable[bytes]]
 Streaming = Callable[[Edge, Call, Any], AsyncIterator[bytes]]
+Gathering = Callable[[Edge, Call, AsyncIterator[Any]], Awaitable[bytes]]
 EncodeResult = Callable[[msgspec.Struct, int | None], bytes]
 """Makes the serialized response of a result, as it is seen at a moment."""
 
@@ -62,11 +63,12 @@ Refine = Callable[[Edge, Any], Any]
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One method: its path, and what carries it out. Exactly one of the two ways is set."""
+    """One method: its path, and what carries it out. Exactly one of the ways is set."""
 
     path: str
     unary: Unary | None = None
     streaming: Streaming | None = None
+    gathering: Gathering | None = None
 
 
 def path_of(name: str) -> str:

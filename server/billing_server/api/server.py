@@ -7,7 +7,18 @@ from typing import Any, Final
 
 import grpc
 
-from billing_server.api import accounts, catalog, customers, events, invoices, payments, subscriptions, test_clocks
+from billing_server.api import (
+    accounts,
+    catalog,
+    customers,
+    events,
+    invoices,
+    meters,
+    payments,
+    schedules,
+    subscriptions,
+    test_clocks,
+)
 from billing_server.api.chain import Chain
 from billing_server.api.endpoints import Endpoint
 from billing_server.wire.contract import METHODS, SERVICES
@@ -17,7 +28,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *catalog.ENDPOINTS,
     *customers.ENDPOINTS,
     *subscriptions.ENDPOINTS,
+    *schedules.ENDPOINTS,
     *invoices.ENDPOINTS,
+    *meters.ENDPOINTS,
     *payments.ENDPOINTS,
     *events.ENDPOINTS,
     *test_clocks.ENDPOINTS,
@@ -55,5 +68,7 @@ def _handler(chain: Chain, endpoint: Endpoint) -> grpc.RpcMethodHandler[Any, Any
     method = METHODS[endpoint.path]
     if endpoint.streaming is not None:
         return grpc.unary_stream_rpc_method_handler(chain.streaming(method, endpoint.streaming))
+    if endpoint.gathering is not None:
+        return grpc.stream_unary_rpc_method_handler(chain.gathering(method, endpoint.gathering))
     assert endpoint.unary is not None
     return grpc.unary_unary_rpc_method_handler(chain.unary(method, endpoint.unary))

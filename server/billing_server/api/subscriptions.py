@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from billing.v1.subscription_service_pb2 import ForecastSubscriptionResponse
+from billing.v1.message_model_pb2 import MessageKind
+from billing.v1.subscription_service_pb2 import ForecastMessage, ForecastSubscriptionResponse
 from billing_server.api.call import Call
 from billing_server.api.endpoints import Edge, Endpoint, choice, command, get, listing, path_of, required, span, word_of
 from billing_server.domain import commands as c
 from billing_server.domain.errors import invalid
 from billing_server.domain.forecast import Assumption, Forecast
+from billing_server.domain.message import Message
 from billing_server.domain.subscription import Subscription
 from billing_server.store.subscription import SubscriptionFilter
 from billing_server.wire.codec import check, decode, encode, encode_event
@@ -76,7 +78,21 @@ def _forecast_bytes(account_id: str, found: Forecast) -> bytes:
     response = ForecastSubscriptionResponse(subscription=encode(found.subscription))
     for event in found.events:
         response.events.add().MergeFromString(encode_event(account_id, event))
+    response.messages.extend(map(_forecast_message, found.messages))
     return response.SerializeToString()
+
+
+def _forecast_message(message: Message) -> ForecastMessage:
+    facts = message.facts
+    made = ForecastMessage(
+        kind=MessageKind.Value(f"MESSAGE_KIND_{message.kind.upper()}"),
+        recipient=message.recipient,
+        invoice=facts.invoice or "",
+        amount=facts.amount,
+        currency=facts.currency or "",
+    )
+    made.created.seconds = message.created
+    return made
 
 
 ENDPOINTS: Final = (

@@ -33,6 +33,7 @@ class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
     invoice: bool = True
     payment_failed: bool = True
     cancellation_policy_url: str | None = None
+    billing_page_url: str | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

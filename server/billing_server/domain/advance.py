@@ -1,7 +1,8 @@
 """The passing of time: wake what is due, in order of due time, each at its own due time.
 
 An outage of two days therefore bills exactly what would have been billed. Time in a book stops where a charge
-has to be made, because what comes after may depend on its outcome; it goes on once that is settled.
+has to be made, because what comes after may depend on its outcome; it goes on once that is settled. It also stops
+before usage has to be billed that the book was not loaded with, as that of a second period in one go.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import heapq
 
 from billing_server.domain import invoice as invoice_module
-from billing_server.domain import invoice_commands, renewal
+from billing_server.domain import invoice_commands, phase_change, renewal, usage
+from billing_server.domain import schedule as schedule_module
 from billing_server.domain import subscription as subscription_module
 from billing_server.domain.book import Book, Decision
 from billing_server.domain.event import Cause
+from billing_server.domain.invoice import Invoice
+from billing_server.domain.schedule import SubscriptionSchedule
+from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import NewId, Pages, Turn
 
 TIMER = Cause(kind="timer")
@@ -20,7 +25,7 @@ TIMER = Cause(kind="timer")
 WAKES_MAX = 100_000
 """More wake-ups than this in one go mean that an object does not move on; its book is parked."""
 
-_INVOICE, _SUBSCRIPTION = 0, 1
+_INVOICE, _SCHEDULE, _SUBSCRIPTION = 0, 1, 2
 
 
 class StuckBook(Exception):
@@ -30,8 +35,13 @@ class StuckBook(Exception):
 def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewId) -> Decision:
     """Let time pass in the loaded part of a book up to and including `until`.
 
-    Returns early, at the moment of the first charge, when one has to be made. Of what is due at one moment,
-    invoices go before subscriptions, and older objects before younger.
+    Returns early, at the moment of the first charge, when one has to be made, or before usage that is not loaded;
+    what is left stays due. Of what is due at one moment, invoices go before schedules, schedules before subscriptions,
+    and older objects before younger. So a phase that begins as a billing period ends changes the subscription first,
+    and the new period is billed at its prices.
+
+    Raises:
+        StuckBook: an object does not move on.
     """
     turn = Turn(book, now=until, wall_now=wall_now, pages=pages, new_id=new_id, cause=TIMER)
     queue = [
@@ -39,6 +49,11 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
             (moment, _INVOICE, id_)
             for id_, item in book.invoices.items()
             if (moment := invoice_module.wake_at(item)) is not None
+        ),
+        *(
+            (moment, _SCHEDULE, id_)
+            for id_, item in book.schedules.items()
+            if (moment := schedule_module.wake_at(item)) is not None
         ),
         *(
             (moment, _SUBSCRIPTION, id_)
@@ -54,27 +69,49 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
             break
         if moment != _wake_at(turn, kind, identity):
             continue
+        item = _object(turn, kind, identity)
+        if not usage.is_loaded(turn, item):
+            if not wakes:
+                raise StuckBook(f"{identity} is due at {moment}, but its usage is not loaded")
+            break
         turn.now = moment
         wakes += 1
         if wakes > WAKES_MAX:
             raise StuckBook(f"{identity} is still due at {moment}")
         turn.woken.clear()
-        if kind == _INVOICE:
-            invoice_commands.wake(turn, turn.invoices[identity])
+        if isinstance(item, Invoice):
+            invoice_commands.wake(turn, item)
+        elif isinstance(item, SubscriptionSchedule):
+            phase_change.wake(turn, item)
         else:
-            renewal.wake(turn, turn.subscriptions[identity])
+            renewal.wake(turn, item)
         turn.end_step()
         for changed in turn.woken:
-            changed_kind = _INVOICE if changed in turn.invoices else _SUBSCRIPTION
+            changed_kind = _kind_of(turn, changed)
             following = _wake_at(turn, changed_kind, changed)
             if following is not None:
                 heapq.heappush(queue, (following, changed_kind, changed))
     return turn.decision()
 
 
+def _object(turn: Turn, kind: int, identity: str) -> Invoice | SubscriptionSchedule | Subscription:
+    if kind == _INVOICE:
+        return turn.invoices[identity]
+    return turn.schedules[identity] if kind == _SCHEDULE else turn.subscriptions[identity]
+
+
+def _kind_of(turn: Turn, identity: str) -> int:
+    if identity in turn.invoices:
+        return _INVOICE
+    return _SCHEDULE if identity in turn.schedules else _SUBSCRIPTION
+
+
 def _wake_at(turn: Turn, kind: int, identity: str) -> int | None:
     if kind == _INVOICE:
         invoice = turn.invoices.get(identity)
         return None if invoice is None else invoice_module.wake_at(invoice)
+    if kind == _SCHEDULE:
+        schedule = turn.schedules.get(identity)
+        return None if schedule is None else schedule_module.wake_at(schedule)
     subscription = turn.subscriptions.get(identity)
     return None if subscription is None else subscription_module.wake_at(subscription)

@@ -59,6 +59,13 @@ def refuse_unchangeable(subscription: Subscription, command: UpdateSubscription)
             "trial and anchor of a paused subscription cannot be changed; resume it first",
             subject=subscription.id,
         )
+    if subscription.schedule is not None and given & {"cancel_at", "cancel_at_period_end"}:
+        raise WrongState(
+            "subscription_scheduled",
+            f"the schedule '{subscription.schedule}' decides when this subscription ends; change its phases or "
+            "end_behavior, or release it first",
+            subject=subscription.id,
+        )
     if command.billing_cycle_anchor_now and subscription.status == "trialing" and not command.trial_end_now:
         raise WrongState(
             "subscription_state_invalid",

@@ -8,22 +8,26 @@ saved is what is no longer the same object.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from billing_server.domain import invoice as invoices
+from billing_server.domain import schedule as schedules
 from billing_server.domain import subscription as subscriptions
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.event import Event
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
+from billing_server.domain.message import Message
 from billing_server.domain.payment import PaymentAttempt, Refund
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
 
 TargetType = Literal[
     "customer",
     "subscription",
+    "subscription_schedule",
     "invoice",
     "invoice_item",
     "payment_method",
@@ -38,17 +42,28 @@ class Target(msgspec.Struct, frozen=True):
     id: str
 
 
+class UsageSpan(NamedTuple):
+    """A span [start, end) of time, and the meter whose usage by the book's customer is meant."""
+
+    meter: str
+    start: int
+    end: int
+
+
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
     """Which part of a book a command needs.
 
-    Always loaded: the customer, its test clock, attached payment methods, pending invoice items and unresolved
-    attempts and refunds. Every loaded invoice brings its subscription and its credit notes; every loaded
-    subscription brings its draft and open invoices. `due_until` brings whatever wakes at or before it.
-    `items_of_invoices` brings the invoice items that stand on the named invoices; a named invoice item or credit
-    note brings its invoice. `history` adds the newest paid or uncollectible invoice of each loaded subscription.
+    Always loaded: the customer, its test clock, attached payment methods, schedules that have not ended, pending
+    invoice items and unresolved attempts and refunds. Every loaded invoice brings its subscription and its credit
+    notes; every loaded subscription brings its draft and open invoices; a named schedule, or one that is due, brings
+    its subscription. `due_until` brings whatever wakes at or before it. `items_of_invoices` brings the invoice items
+    that stand on the named invoices; a named invoice item or credit note brings its invoice. `history` adds the
+    newest paid or uncollectible invoice of each loaded subscription. `usage` brings what the loaded metered items and
+    drafts bill (see `usage.spans`); so does `due_until`.
     """
 
     subscriptions: tuple[str, ...] = ()
+    schedules: tuple[str, ...] = ()
     invoices: tuple[str, ...] = ()
     invoice_items: tuple[str, ...] = ()
     credit_notes: tuple[str, ...] = ()
@@ -58,19 +73,22 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
     history: bool = False
     all_live: bool = False
     count_subscriptions: bool = False
+    usage: bool = False
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
     """The loaded part of a customer's book. Mappings go by id and are never changed in place.
 
     `rest_wake_at` is at most the earliest wake-up of what is not loaded (exactly it after a load by
-    `due_until`). `live_subscriptions` is counted only when asked for.
+    `due_until`). `live_subscriptions` is counted only when asked for. `usage` is what meters say of some spans;
+    with `usage_complete` a span that is not there is without usage, instead of not loaded (in forecasts).
     """
 
     customer: Customer
     test_clock: TestClock | None = None
     payment_methods: Mapping[str, PaymentMethod] = {}
     subscriptions: Mapping[str, Subscription] = {}
+    schedules: Mapping[str, SubscriptionSchedule] = {}
     invoices: Mapping[str, Invoice] = {}
     invoice_items: Mapping[str, InvoiceItem] = {}
     attempts: Mapping[str, PaymentAttempt] = {}
@@ -79,11 +97,14 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     balance_transactions: Mapping[str, BalanceTransaction] = {}
     rest_wake_at: int | None = None
     live_subscriptions: int = 0
+    usage: Mapping[UsageSpan, int] = {}
+    usage_complete: bool = False
 
     @property
     def wake_at(self) -> int | None:
         """The earliest moment at which time alone changes something in the book."""
         moments = [self.rest_wake_at, *map(subscriptions.wake_at, self.subscriptions.values())]
+        moments += map(schedules.wake_at, self.schedules.values())
         moments += map(invoices.wake_at, self.invoices.values())
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -103,7 +124,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What a command or the passing of time leads to.
 
-    `charges` and `refunds` are what the gateway has to be asked once this is committed. `result` is the
+    `charges` and `refunds` are what the gateway has to be asked once this is committed, `messages` the e-mails to
+    be sent from then on. `result` is the
     object the caller asked about, as it is now (a preview has no place in the book).
     """
 
@@ -111,6 +133,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
     charges: tuple[PaymentAttempt, ...] = ()
     refunds: tuple[Refund, ...] = ()
+    messages: tuple[Message, ...] = ()
     result: msgspec.Struct | None = None
 
 
@@ -120,6 +143,7 @@ def objects(book: Book) -> Iterator[msgspec.Struct]:
     for mapping in (
         book.payment_methods,
         book.subscriptions,
+        book.schedules,
         book.invoices,
         book.invoice_items,
         book.attempts,

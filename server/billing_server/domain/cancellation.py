@@ -14,6 +14,7 @@ from billing_server.domain.pause import handle_born_paused
 from billing_server.domain.subscription import CancellationDetails, Subscription
 from billing_server.domain.termination import end, expire
 from billing_server.domain.turn import Turn
+from billing_server.domain.usage import CHARGED
 
 
 def cancel_subscription(turn: Turn, command: CancelSubscription) -> Subscription:
@@ -40,11 +41,11 @@ def _cancel(turn: Turn, subscription: Subscription, command: CancelSubscription)
     given_back = []
     if command.prorate:
         given_back = adjustments.credits_for(turn, subscription, subscription.items, turn.now)
-    prorations = [
-        item
-        for item in turn.invoice_items.values()
-        if item.invoice is None and item.subscription == subscription.id and item.proration
+    pending = [
+        item for item in turn.invoice_items.values() if item.invoice is None and item.subscription == subscription.id
     ]
+    prorations = [item for item in pending if item.proration]
+    used = [item for item in pending if not item.proration and item.subscription_item is not None]
     if not command.invoice_now and not command.prorate:
         for item in prorations:
             turn.emit("invoiceitem.deleted", item)
@@ -57,14 +58,18 @@ def _cancel(turn: Turn, subscription: Subscription, command: CancelSubscription)
         for item in credits_created:
             turn.alter(item, subscription=None)
         return turn.subscriptions[subscription.id]
-    kept = [turn.invoice_items[item.id] for item in prorations]
-    final_invoice(turn, subscription, [*reversed(credits_created), *reversed(kept)])
+    kept = [turn.invoice_items[item.id] for item in (*prorations, *used)]
+    final_invoice(turn, subscription, [*reversed(credits_created), *reversed(kept)], usage=before.status in CHARGED)
     return turn.subscriptions[subscription.id]
 
 
-def final_invoice(turn: Turn, subscription: Subscription, items: list[InvoiceItem]) -> Invoice | None:
-    """Bill what is left over when a subscription ends: usage and pending prorations, charged at once."""
-    lines = metered_lines(turn, subscription, subscription.current_period_start, turn.now)
+def final_invoice(turn: Turn, subscription: Subscription, items: list[InvoiceItem], *, usage: bool) -> Invoice | None:
+    """Bill what is left over when a subscription ends: pending prorations, and usage unless it was free.
+
+    It is charged at once.
+    """
+    start = subscription.current_period_start if usage else turn.now
+    lines = metered_lines(turn, subscription, start, turn.now)
     if not items and not any(line.amount for line in lines):
         return None
     automatic = subscription.collection_method == "charge_automatically"

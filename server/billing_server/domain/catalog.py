@@ -1,4 +1,4 @@
-"""Products and prices: what an account sells, and the read-only catalog that decisions consult.
+"""Products, prices and meters: what an account sells and counts, and the read-only catalog that decisions consult.
 
 Prices never change their amounts once created, so a decision taken on a cached catalog is safe as long as
 the catalog's version is the account's.
@@ -14,6 +14,7 @@ import msgspec
 
 from billing_server.domain.calendar import Interval
 from billing_server.domain.errors import ResourceMissing
+from billing_server.domain.meter import Meter
 from billing_server.domain.pricing import Tier, TransformQuantity
 
 BillingScheme = Literal["per_unit", "tiered"]
@@ -76,13 +77,24 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalog:
-    """The products and prices of one account, as of one version of its pages."""
+    """The products, prices and meters of one account, as of one version of its pages.
 
-    __slots__ = ("prices", "products")
+    `meters_by_event_name` has the meter that counts the events of a name: the active one, else the newest of those
+    that are not.
+    """
 
-    def __init__(self, products: Mapping[str, Product], prices: Mapping[str, Price]) -> None:
+    __slots__ = ("meters", "meters_by_event_name", "prices", "products")
+
+    def __init__(
+        self,
+        products: Mapping[str, Product],
+        prices: Mapping[str, Price],
+        meters: Mapping[str, Meter] | None = None,
+    ) -> None:
         self.products = products
         self.prices = prices
+        self.meters: Mapping[str, Meter] = meters or {}
+        self.meters_by_event_name: Mapping[str, Meter] = _by_event_name(self.meters)
 
     def price(self, price_id: str, field: str = "price") -> Price:
         """The price with this id; `ResourceMissing` naming `field` when the account has none."""
@@ -97,3 +109,21 @@ class Catalog:
         if found is None:
             raise ResourceMissing("product", product_id, field=field)
         return found
+
+    def meter(self, meter_id: str, field: str = "meter") -> Meter:
+        """The meter with this id; `ResourceMissing` naming `field` when the account has none."""
+        found = self.meters.get(meter_id)
+        if found is None:
+            raise ResourceMissing("meter", meter_id, field=field)
+        return found
+
+    def meter_of_price(self, price: Price) -> Meter | None:
+        """The meter whose usage the price bills; None for licensed prices."""
+        if price.recurring is None or price.recurring.meter is None or not price.metered:
+            return None
+        return self.meter(price.recurring.meter)
+
+
+def _by_event_name(meters: Mapping[str, Meter]) -> dict[str, Meter]:
+    ordered = sorted(meters.values(), key=lambda meter: (meter.status == "active", meter.created, meter.id))
+    return {meter.event_name: meter for meter in ordered}

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from billing_server.domain import adjustments, calendar, cycle, pending_update, standing
+from billing_server.domain import (
+    adjustments,
+    calendar,
+    correspondence,
+    cycle,
+    pending_update,
+    standing,
+    trial_notices,
+    usage,
+)
 from billing_server.domain.adjustments import Adjustment
 from billing_server.domain.attributes import plain_changes, refuse_unchangeable
 from billing_server.domain.catalog import Price
@@ -18,6 +28,7 @@ from billing_server.domain.etag import check_etag
 from billing_server.domain.invoice import Invoice, InvoiceItem, InvoiceLine
 from billing_server.domain.invoicing import (
     added_lines,
+    anything_due,
     create_invoice,
     finalize,
     metered_lines,
@@ -25,6 +36,7 @@ from billing_server.domain.invoicing import (
     period_lines,
     settled_amounts,
     trial_lines,
+    usage_line,
 )
 from billing_server.domain.items import changed_items, is_free, recurring
 from billing_server.domain.pause import handle_born_paused
@@ -60,6 +72,15 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     return _apply(turn, subscription, change, command)
 
 
+def change_by_schedule(turn: Turn, subscription: Subscription, command: UpdateSubscription) -> Subscription:
+    """Apply what a phase of a schedule says, whatever the status; no request waits for it.
+
+    An invoice that it calls for is therefore a draft for the draft hour, unless nothing is due.
+    """
+    change = _plan(turn, subscription, command, plain_changes(turn, subscription, command))
+    return _apply(turn, subscription, change, command, draft_hour=True)
+
+
 def _changes_billing(command: UpdateSubscription) -> bool:
     return (
         command.items is not UNSET
@@ -77,7 +98,7 @@ def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: 
     """Work out the subscription after the change, and what the change costs."""
     items = before.items
     if command.items is not UNSET:
-        items = changed_items(turn, before.items, command.items)
+        items = usage.begun(turn, before.items, changed_items(turn, before.items, command.items))
     price = turn.catalog.price(items[0].price)
     if price.currency != before.currency:
         raise invalid(
@@ -101,7 +122,10 @@ def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: 
 
 
 def _resets_cycle(turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription) -> bool:
-    """Whether a new cycle begins now: asked for, by a different interval, or from free to paid (semantics 4)."""
+    """Whether a new cycle begins now: asked for, by a different interval, or from free to paid (semantics 4).
+
+    Where a period ends now anyway, its renewal bills what is not free any more.
+    """
     if command.trial_end_now:
         return True
     if before.status == "trialing":
@@ -110,6 +134,8 @@ def _resets_cycle(turn: Turn, before: Subscription, after: Subscription, command
         return True
     if (after.interval, after.interval_count) != (before.interval, before.interval_count):
         return True
+    if before.current_period_end <= turn.now:
+        return False
     return is_free(turn, before.items) and not is_free(turn, after.items)
 
 
@@ -128,12 +154,19 @@ def _plan_reset(turn: Turn, before: Subscription, after: Subscription, command: 
     period = cycle.period_from(after, turn.now)
     after = msgspec.structs.replace(after, current_period_start=period.start, current_period_end=period.end)
     lines = period_lines(turn, after, period.start, period.end, full=period.full)
-    if before.status != "trialing":
-        lines += metered_lines(turn, before, before.current_period_start, turn.now)
-    else:
+    if before.status == "trialing":
         lines += metered_lines(turn, after, turn.now, turn.now)
+    else:
+        lines += _usage_so_far(turn, before)
     lines += added_lines(turn, command.add_invoice_items, currency=before.currency)
     return Change(after=after, adjustments=given_back, lines=lines)
+
+
+def _usage_so_far(turn: Turn, before: Subscription) -> list[InvoiceLine]:
+    """What was used in a period that ends now; nothing of a trial."""
+    if before.status not in usage.CHARGED:
+        return []
+    return metered_lines(turn, before, before.current_period_start, turn.now)
 
 
 def _wished_trial_end(turn: Turn, price: Price, command: UpdateSubscription) -> int | None:
@@ -168,6 +201,7 @@ def _plan_trial(
     if not fresh:
         return _without_invoice(turn, after, command, [])
     lines = trial_lines(turn, after, turn.now, end)
+    lines += [line for line in _usage_so_far(turn, before) if line.amount]
     lines += added_lines(turn, command.add_invoice_items, currency=before.currency)
     return Change(after=after, adjustments=given_back, lines=lines)
 
@@ -175,21 +209,23 @@ def _plan_trial(
 def _plan_within_period(
     turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription, at: int
 ) -> Change:
-    """Dates stay; changed items and a moved end are prorated."""
+    """Dates stay; changed items and a moved end are prorated, usage that nobody would bill any more is billed."""
     end = _end_of_period(after)
     prorated: list[Adjustment] = []
     if command.proration_behavior != "none":
         prorated = adjustments.of_changed_items(turn, before, after.items, at)
         if end != before.current_period_end:
             prorated += adjustments.of_moved_end(turn, msgspec.structs.replace(before, items=after.items), end)
+    used = [
+        usage_line(turn, item, before.current_period_start, turn.now)
+        for item in usage.left_behind(turn, before, after.items)
+    ]
+    used = [line for line in used if line.amount]
     after = msgspec.structs.replace(after, current_period_end=end)
-    if command.proration_behavior == "always_invoice" and prorated:
-        return Change(
-            after=after,
-            adjustments=prorated,
-            lines=added_lines(turn, command.add_invoice_items, currency=before.currency),
-        )
-    return _without_invoice(turn, after, command, prorated)
+    if command.proration_behavior == "always_invoice" and (prorated or used):
+        lines = [*used, *added_lines(turn, command.add_invoice_items, currency=before.currency)]
+        return Change(after=after, adjustments=prorated, lines=lines)
+    return _without_invoice(turn, after, command, prorated, used)
 
 
 def _end_of_period(subscription: Subscription) -> int:
@@ -206,10 +242,14 @@ def _end_of_period(subscription: Subscription) -> int:
 
 
 def _without_invoice(
-    turn: Turn, after: Subscription, command: UpdateSubscription, prorated: list[Adjustment]
+    turn: Turn,
+    after: Subscription,
+    command: UpdateSubscription,
+    prorated: list[Adjustment],
+    used: Sequence[InvoiceLine] = (),
 ) -> Change:
-    """The change waits for the next invoice, and so do the one-off prices that came with it."""
-    for line in added_lines(turn, command.add_invoice_items, currency=after.currency):
+    """The change waits for the next invoice, and so do usage and the one-off prices that came with it."""
+    for line in (*used, *added_lines(turn, command.add_invoice_items, currency=after.currency)):
         item = turn.put(
             InvoiceItem(
                 id=turn.new_id("ii"),
@@ -221,8 +261,9 @@ def _without_invoice(
                 quantity=line.quantity or 0,
                 price=line.price,
                 subscription=after.id,
-                period_start=turn.now,
-                period_end=turn.now,
+                subscription_item=line.subscription_item,
+                period_start=line.period_start,
+                period_end=line.period_end,
             )
         )
         turn.emit("invoiceitem.created", item)
@@ -232,7 +273,9 @@ def _without_invoice(
 # --- applying
 
 
-def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubscription) -> Subscription:
+def _apply(
+    turn: Turn, before: Subscription, change: Change, command: UpdateSubscription, *, draft_hour: bool = False
+) -> Subscription:
     adjustments.as_pending_items(turn, before, change.adjustments)
     fields = {
         name: getattr(change.after, name)
@@ -252,13 +295,24 @@ def _apply(turn: Turn, before: Subscription, change: Change, command: UpdateSubs
         **({"status_invoice": invoice_id} if counts else {}),
     )
     turn.updated(after)
-    invoice = _draft(turn, after, invoice_id, change.lines, trial_over=command.trial_end_now)
-    _process(turn, after, invoice, command)
+    sweep = pending_items(turn, subscription=after.id, currency=after.currency)
+    if draft_hour and after.status == "trialing":
+        draft_hour = anything_due(turn, change.lines, sweep, after.currency)
+    trial_over = command.trial_end_now
+    invoice = _draft(turn, after, invoice_id, change.lines, sweep, draft_hour=draft_hour, trial_over=trial_over)
+    _process(turn, after, invoice, command, draft_hour=draft_hour)
     return _announce(turn, before, turn.subscriptions[after.id])
 
 
 def _draft(
-    turn: Turn, subscription: Subscription, invoice_id: str, lines: list[InvoiceLine], *, trial_over: bool
+    turn: Turn,
+    subscription: Subscription,
+    invoice_id: str,
+    lines: list[InvoiceLine],
+    sweep: list[InvoiceItem],
+    *,
+    draft_hour: bool,
+    trial_over: bool,
 ) -> Invoice:
     automatic = subscription.collection_method == "charge_automatically"
     return create_invoice(
@@ -269,23 +323,25 @@ def _draft(
         lines=lines,
         period=(turn.now, turn.now),
         subscription=subscription,
-        sweep=pending_items(turn, subscription=subscription.id, currency=subscription.currency),
+        sweep=sweep,
         collection_method=subscription.collection_method,
         days_until_due=subscription.days_until_due,
         auto_advance=subscription.status != "unpaid",
-        finalizes_at=None if automatic else turn.now + turn.settings.finalization_delay_seconds,
+        finalizes_at=None if automatic and not draft_hour else turn.now + turn.settings.finalization_delay_seconds,
         trial_over=trial_over,
     )
 
 
-def _process(turn: Turn, subscription: Subscription, invoice: Invoice, command: UpdateSubscription) -> None:
+def _process(
+    turn: Turn, subscription: Subscription, invoice: Invoice, command: UpdateSubscription, *, draft_hour: bool
+) -> None:
     """Carry the invoice of a change as far as it goes within the request (decision 6)."""
     if subscription.paused_at(turn.now):
         handle_born_paused(turn, subscription, invoice)
         return
     turn.emit("invoice.created", invoice)
     automatic = subscription.collection_method == "charge_automatically"
-    if subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
+    if draft_hour or subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
         return
     confirmed_later = command.payment_behavior == "default_incomplete"
     status = awaited(turn, invoice, subscription) if confirmed_later else "requires_payment_method"
@@ -293,7 +349,7 @@ def _process(turn: Turn, subscription: Subscription, invoice: Invoice, command: 
     if invoice.status == "paid":
         standing.invoice_paid(turn, invoice)
     elif not automatic:
-        turn.emit("invoice.sent", invoice)
+        correspondence.send_invoice(turn, invoice)
     elif not confirmed_later:
         collect(turn, invoice, off_session=subscription.off_session)
     elif subscription.status == "active":
@@ -303,7 +359,7 @@ def _process(turn: Turn, subscription: Subscription, invoice: Invoice, command: 
 def _announce(turn: Turn, before: Subscription, after: Subscription) -> Subscription:
     """Plan the notices anew where the end of the trial or of the period has moved."""
     if after.trial_end != before.trial_end:
-        after = cycle.announce_trial_end(turn, after)
+        after = trial_notices.announce(turn, after)
     moment = cycle.upcoming_at(after, turn.settings, turn.now)
     return after if moment == after.upcoming_at else turn.note(after, upcoming_at=moment)
 

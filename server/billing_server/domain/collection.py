@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from billing_server.domain import standing
+from billing_server.domain import correspondence, standing
 from billing_server.domain.calendar import DAY
 from billing_server.domain.commands import ChargeOutcome
 from billing_server.domain.customer import PaymentMethod
@@ -18,6 +18,7 @@ from billing_server.domain.dunning import RetryPolicy, is_hard_decline, next_ret
 from billing_server.domain.errors import Conflict, InvalidArgument, Violation
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.invoicing import mark_uncollectible, new_intent, void
+from billing_server.domain.method_lookup import find_method
 from billing_server.domain.payment import (
     UNRESOLVED,
     AttemptKind,
@@ -26,7 +27,6 @@ from billing_server.domain.payment import (
     PaymentIntent,
     Refund,
 )
-from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import Turn
 
 CHARGE_LEASE_SECONDS = 60
@@ -46,21 +46,6 @@ NO_PAYMENT_METHOD = PaymentError(
     code="invoice_no_payment_method",
     message="there is no payment method to charge: the invoice, the subscription and the customer have none",
 )
-
-
-def find_method(turn: Turn, invoice: Invoice | None, subscription: Subscription | None) -> PaymentMethod | None:
-    """The payment method to charge: the invoice's, else the subscription's, else the customer's (semantics 3)."""
-    candidates = (
-        None if invoice is None else invoice.default_payment_method,
-        None if subscription is None else subscription.default_payment_method,
-        turn.customer.default_payment_method,
-    )
-    for candidate in candidates:
-        if candidate is not None:
-            method = turn.payment_methods.get(candidate)
-            if method is not None and method.detached_at is None and method.type != "customer_balance":
-                return method
-    return None
 
 
 def chargeable_method(turn: Turn, method_id: str, field: str) -> PaymentMethod:
@@ -228,7 +213,8 @@ def _succeeded(turn: Turn, invoice: Invoice, attempt: PaymentAttempt) -> None:
     invoice = turn.note(invoice, payment_intent=succeeded_intent(invoice, attempt))
     turn.emit("payment_intent.succeeded", _intent(invoice))
     invoice = turn.alter(invoice, attempted=True, attempt_count=_attempt_count(invoice, attempt.kind))
-    pay(turn, invoice, paid_with=attempt.payment_method)
+    invoice = pay(turn, invoice, paid_with=attempt.payment_method)
+    correspondence.receipt(turn, invoice, attempt)
 
 
 def succeeded_intent(invoice: Invoice, attempt: PaymentAttempt) -> PaymentIntent:
@@ -306,7 +292,7 @@ def failed(
     following = invoice.next_payment_attempt
     if retried:
         following = next_retry_at(_policy(turn, invoice), first_failure or attempt.due_at, attempt.due_at, retries_done)
-    if following is not None:
+    if following is not None and attempt.checks:
         # What was planned for while the outcome was unknown is made up for, not dated back.
         following = max(following, turn.now)
     intent = msgspec.structs.replace(
@@ -329,6 +315,7 @@ def failed(
     )
     _tell_failure(turn, invoice, attempt, needs_action)
     if retried:
+        correspondence.payment_failed(turn, invoice, attempt, needs_action=needs_action)
         standing.payment_failed(turn, invoice, automatic=attempt.kind != "manual")
         if invoice.next_payment_attempt is None:
             _give_up(turn, turn.invoices[invoice.id])

@@ -18,12 +18,15 @@ from billing_server.domain.account import (
     OverduePolicy,
     SubscriptionFinalAction,
 )
+from billing_server.domain.calendar import Interval
 from billing_server.domain.catalog import BillingScheme, Recurring, TaxBehavior, TiersMode
 from billing_server.domain.customer import Address, Card, PaymentMethodType, Shipping, TaxExempt
 from billing_server.domain.dunning import RetryPolicy
 from billing_server.domain.invoice import CreditNoteReason
+from billing_server.domain.meter import MeterFormula, MeterWindow
 from billing_server.domain.payment import PaymentError, RefundReason
 from billing_server.domain.pricing import Tier, TransformQuantity
+from billing_server.domain.schedule import EndBehavior, PhaseAnchor, PhaseItem, ScheduleDefaults
 from billing_server.domain.subscription import (
     AddedInvoiceItem,
     AnchorConfig,
@@ -47,7 +50,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A request to change something of one account."""
 
 
-# --- account and catalog: the account's pages
+# --- account, catalog and meters: the account's pages
 
 
 class UpdateSettings(Command, frozen=True, kw_only=True):
@@ -116,6 +119,29 @@ class UpdatePrice(Command, frozen=True, kw_only=True):
     tax_behavior: TaxBehavior | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
     etag: str | None = None
+
+
+class CreateMeter(Command, frozen=True, kw_only=True):
+    display_name: str
+    event_name: str
+    formula: MeterFormula
+    event_time_window: MeterWindow | None = None
+    metadata: Metadata = {}
+
+
+class UpdateMeter(Command, frozen=True, kw_only=True):
+    id: str
+    display_name: str | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    etag: str | None = None
+
+
+class DeactivateMeter(Command, frozen=True, kw_only=True):
+    id: str
+
+
+class ReactivateMeter(Command, frozen=True, kw_only=True):
+    id: str
 
 
 # --- customers
@@ -281,6 +307,67 @@ class ResumeSubscription(Command, frozen=True, kw_only=True):
     billing_cycle_anchor: ResumeAnchor = "now"
     proration_behavior: ProrationBehavior = "create_prorations"
     proration_date: int | None = None
+
+
+# --- subscription schedules
+
+
+class PhaseDuration(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a phase lasts, by the calendar."""
+
+    interval: Interval
+    interval_count: int = 1
+
+
+class PhaseParams(msgspec.Struct, frozen=True, kw_only=True):
+    """A phase as it is asked for: its end by a date, by a number of billing periods, or by its length."""
+
+    items: tuple[PhaseItem, ...] = ()
+    start_date: int | None = None
+    end_date: int | None = None
+    iterations: int | None = None
+    duration: PhaseDuration | None = None
+    trial: bool = False
+    trial_end: int | None = None
+    proration_behavior: ProrationBehavior = "create_prorations"
+    billing_cycle_anchor: PhaseAnchor = "automatic"
+    collection_method: CollectionMethod | None = None
+    days_until_due: int | None = None
+    default_payment_method: str | None = None
+    add_invoice_items: tuple[AddedInvoiceItem, ...] = ()
+    description: str | None = None
+    metadata: Metadata = {}
+
+
+class CreateSubscriptionSchedule(Command, frozen=True, kw_only=True):
+    customer: str | None = None
+    from_subscription: str | None = None
+    start_date: int | None = None
+    phases: tuple[PhaseParams, ...] = ()
+    end_behavior: EndBehavior = "release"
+    default_settings: ScheduleDefaults | None = None
+    metadata: Metadata = {}
+
+
+class UpdateSubscriptionSchedule(Command, frozen=True, kw_only=True):
+    id: str
+    phases: tuple[PhaseParams, ...] | UnsetType = UNSET
+    end_behavior: EndBehavior | UnsetType = UNSET
+    default_settings: ScheduleDefaults | UnsetType = UNSET
+    proration_behavior: ProrationBehavior = "create_prorations"
+    metadata: Metadata | UnsetType = UNSET
+    etag: str | None = None
+
+
+class CancelSubscriptionSchedule(Command, frozen=True, kw_only=True):
+    id: str
+    invoice_now: bool = True
+    prorate: bool = True
+
+
+class ReleaseSubscriptionSchedule(Command, frozen=True, kw_only=True):
+    id: str
+    preserve_cancel_date: bool = False
 
 
 # --- invoices, items, credit notes

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from billing_server.domain.collection import chargeable_method, find_method, refuse_unresolved, start
+from billing_server.domain.collection import chargeable_method, refuse_unresolved, start
 from billing_server.domain.commands import ConfirmPaymentIntent
 from billing_server.domain.errors import ResourceMissing, WrongState
 from billing_server.domain.invoice import Invoice
+from billing_server.domain.method_lookup import find_method
 from billing_server.domain.turn import Turn
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from billing_server.domain import schedule_status
 from billing_server.domain.balance import change_balance
 from billing_server.domain.collection import chargeable_method
 from billing_server.domain.commands import (
@@ -107,6 +108,9 @@ def delete_customer(turn: Turn, command: DeleteCustomer) -> Customer:
             expire(turn, subscription)
         elif not subscription.terminal:
             end(turn, subscription, "cancellation_requested")
+    for schedule in list(turn.schedules.values()):
+        if not schedule.ended:
+            schedule_status.cancel(turn, schedule)
     customer = turn.alter(turn.customer, deleted=True)
     turn.emit("customer.deleted", customer)
     return customer

@@ -7,10 +7,6 @@ import msgspec
 from billing_server.domain import calendar
 from billing_server.domain.account import Settings
 from billing_server.domain.subscription import Subscription
-from billing_server.domain.turn import Turn
-
-TRIAL_WILL_END_SECONDS = 3 * calendar.DAY
-"""How long before its end a trial is announced (semantics 4, trial notices)."""
 
 
 class Period(msgspec.Struct, frozen=True):
@@ -63,16 +59,3 @@ def ends_with_period(subscription: Subscription) -> bool:
     if subscription.cancel_at_period_end:
         return True
     return subscription.cancel_at is not None and subscription.cancel_at <= subscription.current_period_end
-
-
-def announce_trial_end(turn: Turn, subscription: Subscription) -> Subscription:
-    """Plan `trial_will_end` for three days before the end, or tell it at once: of a shorter trial, or one cut short."""
-    end = subscription.trial_end
-    if end is None or subscription.status == "incomplete":
-        return subscription
-    moment = end - TRIAL_WILL_END_SECONDS
-    if moment > turn.now:
-        return turn.note(subscription, trial_will_end_at=moment)
-    subscription = turn.note(subscription, trial_will_end_at=None)
-    turn.emit("customer.subscription.trial_will_end", subscription)
-    return subscription

@@ -16,6 +16,7 @@ from billing_server.domain import (
     invoice_commands,
     invoice_items,
     resumption,
+    scheduling,
     settlement,
     signup,
 )
@@ -40,6 +41,10 @@ _HANDLERS: Mapping[type[c.Command], Handler] = {
     c.UpdateSubscription: change.update_subscription,
     c.CancelSubscription: cancellation.cancel_subscription,
     c.ResumeSubscription: resumption.resume_subscription,
+    c.CreateSubscriptionSchedule: scheduling.create_schedule,
+    c.UpdateSubscriptionSchedule: scheduling.update_schedule,
+    c.CancelSubscriptionSchedule: scheduling.cancel_schedule,
+    c.ReleaseSubscriptionSchedule: scheduling.release_schedule,
     c.CreateInvoice: invoice_commands.new_invoice,
     c.UpdateInvoice: invoice_commands.update_invoice,
     c.DeleteInvoice: invoice_commands.delete_invoice,
@@ -62,6 +67,11 @@ _HANDLERS: Mapping[type[c.Command], Handler] = {
 
 _CUSTOMER_IN_ID = (c.UpdateCustomer, c.DeleteCustomer)
 _SUBSCRIPTION_IN_ID = (c.UpdateSubscription, c.CancelSubscription, c.ResumeSubscription)
+_SCHEDULE_IN_ID = (
+    c.UpdateSubscriptionSchedule,
+    c.CancelSubscriptionSchedule,
+    c.ReleaseSubscriptionSchedule,
+)
 _INVOICE_IN_ID = (
     c.UpdateInvoice,
     c.DeleteInvoice,
@@ -80,6 +90,10 @@ def target(command: c.Command) -> Target:
         return Target("customer", command.id)
     if isinstance(command, _SUBSCRIPTION_IN_ID):
         return Target("subscription", command.id)
+    if isinstance(command, _SCHEDULE_IN_ID):
+        return Target("subscription_schedule", command.id)
+    if isinstance(command, c.CreateSubscriptionSchedule) and command.from_subscription is not None:
+        return Target("subscription", command.from_subscription)
     if isinstance(command, _INVOICE_IN_ID):
         return Target("invoice", command.id)
     if isinstance(command, c.UpdatePaymentMethod | c.DetachPaymentMethod):
@@ -110,8 +124,18 @@ def reach(command: c.Command) -> Reach:
             return Reach(all_live=True)
         case c.CreateSubscription():
             return Reach(count_subscriptions=True)
-        case c.UpdateSubscription() | c.CancelSubscription() | c.ResumeSubscription():
+        case c.UpdateSubscription() | c.CancelSubscription():
+            return Reach(subscriptions=(command.id,), usage=True)
+        case c.ResumeSubscription():
             return Reach(subscriptions=(command.id,))
+        case c.FinalizeInvoice() | c.PayInvoice() | c.SendInvoice():
+            return Reach(invoices=(command.id,), usage=True)
+        case c.CreateSubscriptionSchedule(from_subscription=str(subscription)):
+            return Reach(subscriptions=(subscription,), usage=True)
+        case c.CreateSubscriptionSchedule():
+            return Reach(count_subscriptions=True)
+        case c.UpdateSubscriptionSchedule() | c.CancelSubscriptionSchedule() | c.ReleaseSubscriptionSchedule():
+            return Reach(schedules=(command.id,), usage=True)
         case c.VoidInvoice():
             return Reach(invoices=(command.id,), history=True)
         case c.DeleteInvoice():

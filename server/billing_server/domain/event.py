@@ -9,7 +9,8 @@ import msgspec
 
 from billing_server.domain.customer import Customer
 from billing_server.domain.invoice import Invoice
-from billing_server.domain.subscription import Subscription
+from billing_server.domain.schedule import SubscriptionSchedule
+from billing_server.domain.subscription import Subscription, SubscriptionItem
 
 CauseKind = Literal["rpc", "timer", "gateway"]
 
@@ -53,6 +54,7 @@ INTERNAL: Mapping[type[msgspec.Struct], frozenset[str]] = {
             "free_stub",
         }
     ),
+    SubscriptionSchedule: frozenset({"version", "expiring_at"}),
     Invoice: frozenset(
         {
             "version",
@@ -69,6 +71,7 @@ INTERNAL: Mapping[type[msgspec.Struct], frozenset[str]] = {
             "trial_over",
         }
     ),
+    SubscriptionItem: frozenset({"usage_from"}),
 }
 """Fields whose change alone is no event: the engine's own notes, and what other events tell already."""
 
@@ -89,6 +92,18 @@ def previous_attributes(old: msgspec.Struct, new: msgspec.Struct) -> dict[str, A
             changed[name] = previous_attributes(before, after)
         elif isinstance(before, dict) and isinstance(after, dict):
             changed[name] = {key: before.get(key) for key in (*before, *after) if before.get(key) != after.get(key)}
+        elif _look_alike(before, after):
+            continue
         else:
             changed[name] = before
     return changed
+
+
+def _look_alike(before: Any, after: Any) -> bool:
+    """Whether two lists of objects differ in internal fields only."""
+    if not (isinstance(before, tuple) and isinstance(after, tuple) and len(before) == len(after)):
+        return False
+    return all(
+        type(one) is type(other) and type(one) in INTERNAL and not previous_attributes(one, other)
+        for one, other in zip(before, after, strict=True)
+    )

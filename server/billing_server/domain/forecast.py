@@ -12,14 +12,16 @@ from typing import Literal
 import msgspec
 
 from billing_server.domain.advance import advance
-from billing_server.domain.book import Book
+from billing_server.domain.book import Book, Decision
 from billing_server.domain.calendar import DAY
 from billing_server.domain.commands import ChargeOutcome, SettleAttempt
 from billing_server.domain.decide import decide
 from billing_server.domain.errors import ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event
 from billing_server.domain.invoice import Invoice, InvoiceItem
+from billing_server.domain.message import Message
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, PaymentError, PaymentIntent
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import NewId, Pages
 
@@ -48,9 +50,10 @@ class Assumption(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """What will happen to a subscription: the events in order, and the subscription as it will be."""
+    """What will happen to a subscription: events and e-mails in order, and the subscription as it will be."""
 
     events: tuple[Event, ...]
+    messages: tuple[Message, ...] = ()
     subscription: Subscription
 
 
@@ -67,24 +70,26 @@ def forecast(
     """What time and payments will do to a subscription up to and including `until`.
 
     The book must hold all live objects of the customer and all that wakes until then, because balance and
-    delinquency are shared. Ids of objects that do not exist yet are made up.
+    delinquency are shared. Ids of objects that do not exist yet are made up. Usage is what was reported so far.
     """
     if subscription_id not in book.subscriptions:
         raise ResourceMissing("subscription", subscription_id)
     if not now < until <= now + YEARS_MAX * 366 * DAY:
         raise invalid("until", "time_out_of_range", f"it lies in the future, at most {YEARS_MAX} years ahead")
+    book = msgspec.structs.replace(book, usage_complete=True)
     numbers = itertools.count(1)
     run = _Run(wall_now, pages, lambda prefix: f"{prefix}_forecast{next(numbers):08d}", assumption)
     book = run.settle(book, [attempt for attempt in book.attempts.values() if attempt.state in UNRESOLVED])
     while True:
         decision = advance(book, until, wall_now=wall_now, pages=pages, new_id=run.new_id)
-        run.add(decision.events)
+        run.add(decision)
         book = decision.book
         if not decision.charges:
             break
         book = run.settle(book, decision.charges)
     events = tuple(event for event in run.events if _concerns(event, subscription_id, book))
-    return Forecast(events=events, subscription=book.subscriptions[subscription_id])
+    messages = tuple(message for message in run.messages if message.facts.subscription == subscription_id)
+    return Forecast(events=events, messages=messages, subscription=book.subscriptions[subscription_id])
 
 
 class _Run:
@@ -97,10 +102,12 @@ class _Run:
         self._assumption = assumption
         self._charges = 0
         self.events: list[Event] = []
+        self.messages: list[Message] = []
 
-    def add(self, events: tuple[Event, ...]) -> None:
-        """Note events; refuse forecasts without end."""
-        self.events += events
+    def add(self, decision: Decision) -> None:
+        """Note events and e-mails; refuse forecasts without end."""
+        self.events += decision.events
+        self.messages += decision.messages
         if len(self.events) > EVENTS_MAX:
             raise invalid("until", "time_out_of_range", f"more than {EVENTS_MAX} events; choose an earlier time")
 
@@ -124,7 +131,7 @@ class _Run:
                 new_id=self.new_id,
                 cause=Cause(kind="gateway"),
             )
-            self.add(decision.events)
+            self.add(decision)
             book = decision.book
         return book
 
@@ -137,6 +144,8 @@ def _concerns(event: Event, subscription_id: str, book: Book) -> bool:
             return item.id == subscription_id
         case Invoice() | InvoiceItem():
             return item.subscription == subscription_id
+        case SubscriptionSchedule():
+            return subscription_id in (item.subscription, item.released_subscription)
         case PaymentIntent():
             invoice = book.invoices.get(item.invoice)
             return invoice is not None and invoice.subscription == subscription_id

@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from billing_server.domain import standing
+from billing_server.domain import correspondence, standing
 from billing_server.domain.calendar import DAY
 from billing_server.domain.collection import (
     chargeable_method,
     collect,
     end_invoice,
-    find_method,
     pay,
     refuse_unresolved,
     start,
@@ -41,6 +40,7 @@ from billing_server.domain.invoicing import (
     void,
 )
 from billing_server.domain.metadata import initial_metadata, merged_metadata
+from billing_server.domain.method_lookup import find_method
 from billing_server.domain.signup import fix_currency, refuse_deleted
 from billing_server.domain.turn import Turn
 
@@ -240,7 +240,7 @@ def advance_draft(turn: Turn, invoice: Invoice) -> Invoice:
     elif invoice.auto_advance and invoice.collection_method == "charge_automatically":
         invoice = collect(turn, invoice)
     elif invoice.auto_advance:
-        turn.emit("invoice.sent", invoice)
+        correspondence.send_invoice(turn, invoice)
     return invoice
 
 
@@ -291,7 +291,7 @@ def send_invoice(turn: Turn, command: SendInvoice) -> Invoice:
             f"only open invoices are sent; it is {invoice.status}",
             subject=invoice.id,
         )
-    turn.emit("invoice.sent", invoice)
+    correspondence.send_invoice(turn, invoice)
     return invoice
 
 

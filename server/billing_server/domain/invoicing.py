@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from billing_server.domain import calendar
+from billing_server.domain import calendar, usage
 from billing_server.domain.balance import change_balance
 from billing_server.domain.catalog import Price
 from billing_server.domain.errors import InvalidArgument, Violation, WrongState
@@ -113,22 +113,55 @@ def period_lines(
 
 
 def metered_lines(turn: Turn, subscription: Subscription, start: int, end: int) -> list[InvoiceLine]:
-    """The lines of the metered items for the usage in [start, end); without usage they cost nothing."""
+    """The lines of the metered items for the usage in [start, end), newest item first; without usage they cost nothing.
+
+    A line's period is what it bills: it begins later where the item was added or resumed later.
+    """
     return [
-        InvoiceLine(
-            id=turn.new_id("il"),
-            type="subscription_item",
-            amount=amount_for_quantity(turn.catalog.price(item.price), 0),
-            description=describe_item(turn, turn.catalog.price(item.price), 0),
-            quantity=0,
-            period_start=start,
-            period_end=end,
-            price=item.price,
-            subscription_item=item.id,
-        )
+        usage_line(turn, item, start, end)
         for item in reversed(subscription.items)
         if turn.catalog.price(item.price).metered
     ]
+
+
+def usage_line(turn: Turn, item: SubscriptionItem, start: int, end: int) -> InvoiceLine:
+    """The line of one metered item."""
+    begin = min(usage.counts_from(item, start), end)
+    line = InvoiceLine(
+        id=turn.new_id("il"),
+        type="subscription_item",
+        amount=0,
+        description="",
+        quantity=None,
+        period_start=begin,
+        period_end=end,
+        price=item.price,
+        subscription_item=item.id,
+    )
+    return _with_usage(turn, line, turn.catalog.price(item.price))
+
+
+def _with_usage(turn: Turn, line: InvoiceLine, price: Price) -> InvoiceLine:
+    """The line with the usage of its period, as far as it is known; itself when nothing differs."""
+    quantity = usage.quantity(turn, price, line.period_start, line.period_end)
+    if quantity == line.quantity:
+        return line
+    return msgspec.structs.replace(
+        line,
+        quantity=quantity,
+        amount=check_amount(amount_for_quantity(price, quantity), "quantity"),
+        description=describe_item(turn, price, quantity),
+    )
+
+
+def _with_late_usage(turn: Turn, invoice: Invoice) -> Invoice:
+    """The draft with what has been reported since it was made: usage is open until its invoice is finalized."""
+    lines = tuple(
+        _with_usage(turn, line, turn.catalog.price(line.price or "")) if usage.is_of_usage(line, turn.catalog) else line
+        for line in invoice.lines
+    )
+    unchanged = all(line is before for line, before in zip(lines, invoice.lines, strict=True))
+    return invoice if unchanged else with_lines(turn, invoice, lines)
 
 
 def trial_lines(turn: Turn, subscription: Subscription, start: int, end: int) -> list[InvoiceLine]:
@@ -155,7 +188,7 @@ def added_lines(turn: Turn, added: Sequence[AddedInvoiceItem], *, currency: str)
     for index, entry in enumerate(added):
         field = f"add_invoice_items[{index}]"
         price = turn.catalog.price(entry.price, f"{field}.price")
-        check_one_time(price, currency, f"{field}.price")
+        check_one_time(price, currency, f"{field}.price", sold=price.active or turn.by_time)
         lines.append(
             InvoiceLine(
                 id=turn.new_id("il"),
@@ -171,13 +204,13 @@ def added_lines(turn: Turn, added: Sequence[AddedInvoiceItem], *, currency: str)
     return lines
 
 
-def check_one_time(price: Price, currency: str, field: str) -> None:
-    """Refuse a price that cannot be billed once in this currency."""
+def check_one_time(price: Price, currency: str, field: str, *, sold: bool | None = None) -> None:
+    """Refuse a price that cannot be billed once in this currency; `sold` says otherwise than the price itself."""
     if price.type != "one_time":
         raise InvalidArgument(
             Violation(field, "price_type_invalid", "this needs a one_time price; recurring prices belong into items")
         )
-    if not price.active:
+    if not (price.active if sold is None else sold):
         raise WrongState(
             "price_inactive", f"the price '{price.id}' is not active; activate it or use another", field=field
         )
@@ -304,6 +337,12 @@ def settled_amounts(total: int, starting_balance: int, currency: str) -> tuple[i
     return raw, 0
 
 
+def anything_due(turn: Turn, lines: Iterable[InvoiceLine], sweep: Iterable[InvoiceItem], currency: str) -> bool:
+    """Whether an invoice of these lines and items would ask for money now."""
+    total = sum(line.amount for line in lines) + sum(item.amount for item in sweep)
+    return settled_amounts(total, turn.customer.balance, currency)[0] > 0
+
+
 def finalize(
     turn: Turn,
     invoice: Invoice,
@@ -311,7 +350,7 @@ def finalize(
     quiet: bool = False,
     intent_status: PaymentIntentStatus = "requires_payment_method",
 ) -> Invoice:
-    """Number the draft, freeze its amounts, consume the balance; paid at once when nothing is due.
+    """Number the draft, bring its usage up to date and freeze it, consume the balance; paid when nothing is due.
 
     Tells `invoice.finalized`, then the intent or the payment. `quiet` is for invoices born paused: only their
     terminal event is told, and nobody is asked for money (decision 17). `intent_status` is what the intent, if
@@ -323,6 +362,7 @@ def finalize(
             "an invoice without lines cannot be finalized; add invoice items first",
             subject=invoice.id,
         )
+    invoice = _with_late_usage(turn, invoice)
     customer = turn.customer
     starting = customer.balance
     amount_due, ending = settled_amounts(invoice.total, starting, invoice.currency)

@@ -11,6 +11,7 @@ from billing_server.domain.catalog import Price, Recurring
 from billing_server.domain.commands import ItemChange, ItemParams
 from billing_server.domain.errors import InvalidArgument, ResourceMissing, Violation, WrongState, invalid
 from billing_server.domain.metadata import merged_metadata
+from billing_server.domain.schedule import PhaseItem
 from billing_server.domain.subscription import SubscriptionItem
 from billing_server.domain.turn import Turn
 
@@ -18,8 +19,8 @@ ITEMS_MAX = 20
 """Items per subscription (semantics 1)."""
 
 
-def new_items(turn: Turn, params: Sequence[ItemParams]) -> tuple[SubscriptionItem, ...]:
-    """The items of a new subscription."""
+def new_items(turn: Turn, params: Sequence[ItemParams | PhaseItem]) -> tuple[SubscriptionItem, ...]:
+    """The items of a new subscription, or those that a phase of a schedule will have."""
     items = []
     for index, entry in enumerate(params):
         price = _recurring_price(turn, entry.price, f"items[{index}].price")
@@ -159,7 +160,7 @@ def _recurring_price(turn: Turn, price_id: str, field: str) -> Price:
             "price_type_invalid",
             "an item needs a recurring price; bill one_time prices by add_invoice_items",
         )
-    if not (price.active and turn.catalog.products[price.product].active):
+    if not turn.by_time and not (price.active and turn.catalog.products[price.product].active):
         raise WrongState(
             "price_inactive",
             f"the price '{price_id}' or its product is not active; activate it or use another",

@@ -1,4 +1,4 @@
-"""What changes of the account's own pages lead to: its settings, its products and its prices (semantics 1)."""
+"""What changes of the account's own pages lead to: its settings, products, prices and meters (semantics 1)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from billing_server.domain.account import Account
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.commands import (
     Command,
+    CreateMeter,
     CreatePrice,
     CreateProduct,
+    DeactivateMeter,
+    ReactivateMeter,
+    UpdateMeter,
     UpdatePrice,
     UpdateProduct,
     UpdateSettings,
@@ -21,6 +25,7 @@ from billing_server.domain.errors import AlreadyExists, WrongState, invalid
 from billing_server.domain.etag import check_etag
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.metadata import initial_metadata, merged_metadata
+from billing_server.domain.meter import Meter, MeterStatus
 from billing_server.domain.turn import NewId, Pages
 
 _COPIED_TO_PRODUCT = ("name", "active", "description", "statement_descriptor", "unit_label")
@@ -38,12 +43,16 @@ _COPIED_TO_PRICE = (
     "lookup_key",
     "tax_behavior",
 )
+_COPIED_TO_METER = ("display_name", "event_name", "formula", "event_time_window")
 _CHANGEABLE_PRODUCT = (*_COPIED_TO_PRODUCT, "default_price")
 _CHANGEABLE_PRICE = ("active", "nickname", "lookup_key", "tax_behavior")
 
+Page = Account | Product | Price | Meter
+"""What stands on an account's pages."""
+
 
 class PagesDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command about the pages leads to. `products` and `prices` are those that are new or changed.
+    """What a command about the pages leads to. `products`, `prices` and `meters` are those that are new or changed.
 
     `account` is None when it does not change. `result` is the object the command was about, as it is now.
     """
@@ -51,8 +60,9 @@ class PagesDecision(msgspec.Struct, frozen=True, kw_only=True):
     account: Account | None = None
     products: tuple[Product, ...] = ()
     prices: tuple[Price, ...] = ()
+    meters: tuple[Meter, ...] = ()
     events: tuple[Event, ...] = ()
-    result: Account | Product | Price
+    result: Page
 
 
 class _Desk:
@@ -68,19 +78,37 @@ class _Desk:
         self._cause = cause
         self.events: list[Event] = []
 
-    def created(self, noun: str, item: Product | Price) -> None:
-        """Tell of a new object."""
-        self.events.append(Event(f"{noun}.created", self.now, None, item, None, self._cause))
+    def tell(self, type_: str, item: Page) -> None:
+        """Tell what happened to an object, as it now is."""
+        self.events.append(Event(type_, self.now, None, item, None, self._cause))
 
-    def updated(self, noun: str, before: Account | Product | Price, after: Account | Product | Price) -> None:
+    def created(self, noun: str, item: Page) -> None:
+        """Tell of a new object."""
+        self.tell(f"{noun}.created", item)
+
+    def updated(self, noun: str, before: Page, after: Page) -> None:
         """Tell what has changed of an object."""
         previous = previous_attributes(before, after)
         self.events.append(Event(f"{noun}.updated", self.now, None, after, previous, self._cause))
 
 
+PAGE_COMMANDS = (
+    UpdateSettings,
+    CreateProduct,
+    UpdateProduct,
+    CreatePrice,
+    UpdatePrice,
+    CreateMeter,
+    UpdateMeter,
+    DeactivateMeter,
+    ReactivateMeter,
+)
+"""Commands about the account's pages instead of a customer's book."""
+
+
 def is_about_pages(command: Command) -> bool:
     """Whether a command is decided here, and not about a customer's book."""
-    return isinstance(command, UpdateSettings | CreateProduct | UpdateProduct | CreatePrice | UpdatePrice)
+    return isinstance(command, PAGE_COMMANDS)
 
 
 def decide_pages(pages: Pages, command: Command, *, now: int, new_id: NewId, cause: Cause) -> PagesDecision:
@@ -89,10 +117,10 @@ def decide_pages(pages: Pages, command: Command, *, now: int, new_id: NewId, cau
     A change that changes nothing leads to no event and no new version.
 
     Raises:
-        ResourceMissing: the product or price that the command names does not exist.
+        ResourceMissing: the product, price or meter that the command names does not exist.
         Conflict: the etag is that of another version.
-        AlreadyExists: the lookup key is another price's.
-        WrongState: a default price would be inactive.
+        AlreadyExists: the lookup key is another price's, or the event name another active meter's.
+        WrongState: a default price, or the meter of a new price, would be inactive.
         InvalidArgument: a default price of another product, exchange rates in another currency, or too many
             keys of metadata after a merge.
     """
@@ -108,6 +136,12 @@ def decide_pages(pages: Pages, command: Command, *, now: int, new_id: NewId, cau
             return _create_price(desk, command)
         case UpdatePrice():
             return _update_price(desk, command)
+        case CreateMeter():
+            return _create_meter(desk, command)
+        case UpdateMeter():
+            return _update_meter(desk, command)
+        case DeactivateMeter() | ReactivateMeter():
+            return _switch_meter(desk, command)
     raise AssertionError(f"{type(command).__name__} is not about the account's pages")
 
 
@@ -193,6 +227,8 @@ def _check_default_price(desk: _Desk, product: Product, price_id: str) -> None:
 def _create_price(desk: _Desk, command: CreatePrice) -> PagesDecision:
     """Inactive products may get prices: they are made ready before they are offered."""
     desk.catalog.product(command.product)
+    if command.recurring is not None and command.recurring.meter is not None:
+        _check_meter(desk, command.recurring.meter)
     loser = _take_lookup_key(desk, command.lookup_key, command.transfer_lookup_key)
     price = Price(
         id=desk.new_id("price"),
@@ -246,6 +282,72 @@ def _take_lookup_key(desk: _Desk, key: str | None, transfer: bool) -> tuple[Pric
     loser = msgspec.structs.replace(holder, lookup_key=None, version=holder.version + 1)
     desk.updated("price", holder, loser)
     return (loser,)
+
+
+# --- meters
+
+
+def _check_meter(desk: _Desk, meter_id: str) -> None:
+    """A new price bills a meter that takes events."""
+    if desk.catalog.meter(meter_id, "recurring.meter").status != "active":
+        raise WrongState(
+            "meter_inactive",
+            f"the meter '{meter_id}' is inactive; reactivate it or use another",
+            subject=meter_id,
+            field="recurring.meter",
+        )
+
+
+def _create_meter(desk: _Desk, command: CreateMeter) -> PagesDecision:
+    _check_event_name(desk, command.event_name, "event_name")
+    meter = Meter(
+        id=desk.new_id("mtr"),
+        created=desk.now,
+        metadata=initial_metadata(command.metadata),
+        **{name: getattr(command, name) for name in _COPIED_TO_METER},
+    )
+    desk.created("billing.meter", meter)
+    return PagesDecision(meters=(meter,), events=tuple(desk.events), result=meter)
+
+
+def _check_event_name(desk: _Desk, event_name: str, field: str) -> None:
+    """An event is counted by one meter, so no two active ones share a name."""
+    holder = desk.catalog.meters_by_event_name.get(event_name)
+    if holder is not None and holder.status == "active":
+        raise AlreadyExists(
+            "resource_already_exists",
+            f"the meter '{holder.id}' counts the events '{event_name}'; deactivate it, or choose another name",
+            field=field,
+        )
+
+
+def _update_meter(desk: _Desk, command: UpdateMeter) -> PagesDecision:
+    meter = desk.catalog.meter(command.id, "id")
+    check_etag(command.etag, meter.version)
+    changes = _changes(meter, command, ("display_name",))
+    if not changes:
+        return PagesDecision(result=meter)
+    after = msgspec.structs.replace(meter, version=meter.version + 1, **changes)
+    desk.updated("billing.meter", meter, after)
+    return PagesDecision(meters=(after,), events=tuple(desk.events), result=after)
+
+
+def _switch_meter(desk: _Desk, command: DeactivateMeter | ReactivateMeter) -> PagesDecision:
+    """Take no more events for a meter, or take them again; switching it twice changes nothing."""
+    meter = desk.catalog.meter(command.id, "id")
+    wanted: MeterStatus = "inactive" if isinstance(command, DeactivateMeter) else "active"
+    if meter.status == wanted:
+        return PagesDecision(result=meter)
+    if wanted == "active":
+        _check_event_name(desk, meter.event_name, "id")
+    after = msgspec.structs.replace(
+        meter,
+        status=wanted,
+        deactivated_at=desk.now if wanted == "inactive" else None,
+        version=meter.version + 1,
+    )
+    desk.tell("billing.meter.deactivated" if wanted == "inactive" else "billing.meter.reactivated", after)
+    return PagesDecision(meters=(after,), events=tuple(desk.events), result=after)
 
 
 def _changes(current: msgspec.Struct, command: Command, names: tuple[str, ...]) -> dict[str, Any]:

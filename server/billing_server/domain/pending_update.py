@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from billing_server.domain import cycle
+from billing_server.domain import cycle, trial_notices, usage
 from billing_server.domain.invoicing import void
 from billing_server.domain.subscription import PendingUpdate, Subscription
 from billing_server.domain.turn import Turn
@@ -21,7 +21,7 @@ def apply(turn: Turn, subscription: Subscription, pending: PendingUpdate) -> Sub
     """The invoice was paid: the change takes effect."""
     changes: dict[str, object] = {"pending_update": None, "status_invoice": pending.invoice}
     if pending.subscription_items:
-        changes["items"] = pending.subscription_items
+        changes["items"] = usage.begun(turn, subscription.items, pending.subscription_items)
     for name in _APPLIED:
         value = getattr(pending, name)
         if value is not None:
@@ -38,7 +38,7 @@ def apply(turn: Turn, subscription: Subscription, pending: PendingUpdate) -> Sub
     subscription = turn.note(subscription, upcoming_at=cycle.upcoming_at(subscription, turn.settings, turn.now))
     turn.updated(subscription)
     turn.emit("customer.subscription.pending_update_applied", subscription)
-    return subscription if pending.trial_end is None else cycle.announce_trial_end(turn, subscription)
+    return subscription if pending.trial_end is None else trial_notices.announce(turn, subscription)
 
 
 def drop(turn: Turn, subscription: Subscription) -> Subscription:

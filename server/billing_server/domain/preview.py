@@ -14,12 +14,14 @@ from billing_server.domain.invoicing import (
     period_lines,
     settled_amounts,
 )
+from billing_server.domain.phase_change import as_of
 from billing_server.domain.subscription import BILLED, Subscription
 from billing_server.domain.turn import Turn
+from billing_server.domain.usage import CHARGED
 
 
 def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
-    """The invoice of the next renewal, as it would be if nothing changes until then."""
+    """The invoice of the next renewal, as it would be if nobody changes anything until then; with the usage so far."""
     if subscription.status not in BILLED or cycle.ends_with_period(subscription):
         raise WrongState(
             "invoice_upcoming_none",
@@ -27,16 +29,18 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
             + (" and ends with its period" if cycle.ends_with_period(subscription) else ""),
             subject=subscription.id,
         )
+    subscription = as_of(turn, subscription, subscription.current_period_end)
     period = cycle.period_from(subscription, subscription.current_period_end)
     if subscription.status == "trialing" and subscription.free_stub and period.stub:
         period = cycle.period_from(subscription, period.end)
+    usage_start = subscription.current_period_start if subscription.status in CHARGED else period.start
     lines = [
         *(
             line_of(turn, item)
             for item in pending_items(turn, subscription=subscription.id, currency=subscription.currency)
         ),
         *period_lines(turn, subscription, period.start, period.end, full=period.full),
-        *metered_lines(turn, subscription, subscription.current_period_start, period.start),
+        *metered_lines(turn, subscription, usage_start, period.start),
     ]
     total = sum(line.amount for line in lines)
     due, ending = settled_amounts(total, turn.customer.balance, subscription.currency)

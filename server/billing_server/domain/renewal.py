@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from billing_server.domain import calendar, cycle, pending_update
+from billing_server.domain import calendar, correspondence, cycle, pending_update, trial_notices
 from billing_server.domain.cancellation import final_invoice
-from billing_server.domain.collection import find_method
 from billing_server.domain.invoice import BillingReason, Invoice, InvoiceLine
 from billing_server.domain.invoicing import (
     create_invoice,
@@ -14,12 +13,14 @@ from billing_server.domain.invoicing import (
     pending_items,
     period_lines,
 )
+from billing_server.domain.method_lookup import find_method
 from billing_server.domain.pause import handle_born_paused, resume_collection
 from billing_server.domain.preview import preview_renewal
 from billing_server.domain.resumption import expire_resumption
 from billing_server.domain.subscription import BILLED, Subscription
 from billing_server.domain.termination import end, expire
 from billing_server.domain.turn import Turn
+from billing_server.domain.usage import CHARGED
 
 
 def wake(turn: Turn, subscription: Subscription) -> None:
@@ -45,6 +46,8 @@ def _due(moment: int | None, now: int) -> bool:
 def _wake_cycle(turn: Turn, subscription: Subscription) -> None:
     if subscription.current_period_end <= turn.now:
         _end_period(turn, subscription)
+    elif _due(subscription.trial_reminder_at, turn.now):
+        trial_notices.remind(turn, turn.note(subscription, trial_reminder_at=None))
     elif _due(subscription.trial_will_end_at, turn.now):
         turn.emit("customer.subscription.trial_will_end", turn.note(subscription, trial_will_end_at=None))
     elif _due(subscription.upcoming_at, turn.now):
@@ -72,8 +75,9 @@ def _end_with_period(turn: Turn, subscription: Subscription) -> None:
         for item in pending_items(turn, subscription=subscription.id, currency=subscription.currency)
         if item.subscription == subscription.id
     ]
+    charged = subscription.status in CHARGED
     subscription = end(turn, subscription, "cancellation_requested")
-    final_invoice(turn, subscription, [turn.invoice_items[item.id] for item in left_over])
+    final_invoice(turn, subscription, [turn.invoice_items[item.id] for item in left_over], usage=charged)
 
 
 def _end_trial(turn: Turn, subscription: Subscription) -> None:
@@ -189,7 +193,9 @@ def _announce_renewal(turn: Turn, subscription: Subscription) -> None:
     """`invoice.upcoming`, with the invoice as it would be; not while collection is paused (decision 17)."""
     subscription = turn.note(subscription, upcoming_at=None)
     if not subscription.paused_at(subscription.current_period_end):
-        turn.emit("invoice.upcoming", preview_renewal(turn, subscription))
+        coming = preview_renewal(turn, subscription)
+        turn.emit("invoice.upcoming", coming)
+        correspondence.upcoming_renewal(turn, subscription, coming)
 
 
 def _bill_pending_items(turn: Turn, subscription: Subscription) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from billing_server.domain import adjustments, calendar, cycle
+from billing_server.domain import adjustments, calendar, cycle, usage
 from billing_server.domain.commands import ResumeSubscription
 from billing_server.domain.errors import WrongState, invalid
 from billing_server.domain.invoice import InvoiceLine
@@ -21,7 +21,10 @@ from billing_server.domain.turn import Turn
 
 
 def activate(turn: Turn, subscription: Subscription, start: int, end: int) -> Subscription:
-    """The subscription is active in the period from `start` to `end` and says so; only now its cycle moves on."""
+    """The subscription is active in the period from `start` to `end` and says so.
+
+    Only now its cycle moves on, and its usage counts again.
+    """
     changes: dict[str, object] = {}
     cycle_of = (subscription.billing_cycle_anchor, subscription.interval, subscription.interval_count)
     if calendar.period_around(*cycle_of, start)[0] != start:
@@ -34,6 +37,7 @@ def activate(turn: Turn, subscription: Subscription, start: int, end: int) -> Su
     subscription = turn.alter(
         subscription,
         status="active",
+        items=usage.resumed(turn, subscription.items),
         current_period_start=start,
         current_period_end=end,
         resumption_invoice=None,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from billing_server.domain import calendar, cycle, standing
-from billing_server.domain.collection import chargeable_method, collect, find_method
+from billing_server.domain import calendar, correspondence, cycle, standing, trial_notices
+from billing_server.domain.collection import chargeable_method, collect
 from billing_server.domain.commands import CreateSubscription
 from billing_server.domain.customer import Customer
 from billing_server.domain.errors import LimitReached, WrongState, invalid
 from billing_server.domain.invoice import Invoice, InvoiceLine
 from billing_server.domain.invoicing import (
     added_lines,
+    anything_due,
     create_invoice,
     finalize,
     metered_lines,
@@ -22,6 +23,7 @@ from billing_server.domain.invoicing import (
 )
 from billing_server.domain.items import new_items, recurring
 from billing_server.domain.metadata import initial_metadata
+from billing_server.domain.method_lookup import find_method
 from billing_server.domain.payment import PaymentIntentStatus
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, CancellationDetails, Subscription
 from billing_server.domain.turn import Turn
@@ -34,7 +36,19 @@ SUBSCRIPTIONS_MAX = 500
 def create_subscription(turn: Turn, command: CreateSubscription) -> Subscription:
     """Make the subscription and its first invoice; a charge that is needed is started, not awaited."""
     _check(turn, command)
+    return begin(turn, command)
+
+
+def begin(
+    turn: Turn, command: CreateSubscription, *, identity: str | None = None, schedule: str | None = None
+) -> Subscription:
+    """Begin a subscription that nothing speaks against.
+
+    What a schedule begins is never incomplete: its first invoice, unless nothing is due, is a draft for the draft
+    hour and collected like a renewal (semantics 4, Schedules).
+    """
     subscription = _open(turn, command)
+    subscription = msgspec.structs.replace(subscription, id=identity or subscription.id, schedule=schedule)
     _fix_currency(turn, subscription.currency)
     lines = _first_lines(turn, subscription, command)
     if lines is None:
@@ -46,13 +60,19 @@ def create_subscription(turn: Turn, command: CreateSubscription) -> Subscription
 
 def _check(turn: Turn, command: CreateSubscription) -> None:
     refuse_deleted(turn.customer)
-    if turn.book.live_subscriptions >= SUBSCRIPTIONS_MAX:
+    check_number(turn)
+    if command.default_payment_method is not None:
+        chargeable_method(turn, command.default_payment_method, "default_payment_method")
+
+
+def check_number(turn: Turn) -> None:
+    """No more subscriptions than a customer may have; schedules that have not started count as one each."""
+    scheduled = sum(schedule.status == "not_started" for schedule in turn.schedules.values())
+    if turn.book.live_subscriptions + scheduled >= SUBSCRIPTIONS_MAX:
         raise LimitReached(
             "customer_max_subscriptions",
             f"a customer has at most {SUBSCRIPTIONS_MAX} active or scheduled subscriptions; cancel one first",
         )
-    if command.default_payment_method is not None:
-        chargeable_method(turn, command.default_payment_method, "default_payment_method")
 
 
 def refuse_deleted(customer: Customer) -> None:
@@ -268,7 +288,12 @@ def _first_invoice(
     turn: Turn, subscription: Subscription, command: CreateSubscription, lines: list[InvoiceLine]
 ) -> Subscription:
     automatic = subscription.collection_method == "charge_automatically"
-    immediate = automatic or subscription.status == "trialing"
+    scheduled = subscription.schedule is not None
+    trialing = subscription.status == "trialing"
+    sweep = pending_items(turn, subscription=None, currency=subscription.currency)
+    immediate = automatic or trialing
+    if scheduled:
+        immediate = trialing and not anything_due(turn, lines, sweep, subscription.currency)
     invoice_id = turn.new_id("in")
     invoice = create_invoice(
         turn,
@@ -278,13 +303,13 @@ def _first_invoice(
         lines=lines,
         period=(turn.now, turn.now),
         subscription=subscription,
-        sweep=pending_items(turn, subscription=None, currency=subscription.currency),
+        sweep=sweep,
         collection_method=subscription.collection_method,
         days_until_due=subscription.days_until_due,
-        auto_advance=not automatic,
+        auto_advance=scheduled or not automatic,
         finalizes_at=None if immediate else turn.now + turn.settings.finalization_delay_seconds,
     )
-    payable = automatic and _payable(turn, invoice)
+    payable = automatic and immediate and _payable(turn, invoice)
     subscription = turn.put(
         msgspec.structs.replace(
             subscription,
@@ -314,7 +339,7 @@ def _finalize_first(turn: Turn, subscription: Subscription, invoice: Invoice, co
     if invoice.status == "paid":
         standing.invoice_paid(turn, invoice)
     elif subscription.collection_method == "send_invoice":
-        turn.emit("invoice.sent", invoice)
+        correspondence.send_invoice(turn, invoice)
     elif not confirmed_later:
         collect(turn, invoice, off_session=command.off_session)
 
@@ -327,5 +352,5 @@ def awaited(turn: Turn, invoice: Invoice, subscription: Subscription) -> Payment
 
 def _notices(turn: Turn, subscription: Subscription) -> Subscription:
     """Plan what is announced ahead of the end of the trial or of the period."""
-    subscription = cycle.announce_trial_end(turn, subscription)
+    subscription = trial_notices.announce(turn, subscription)
     return turn.note(subscription, upcoming_at=cycle.upcoming_at(subscription, turn.settings, turn.now))

@@ -10,7 +10,7 @@ voided invoice has loaded (`Reach.history`).
 
 from __future__ import annotations
 
-from billing_server.domain import cycle, pending_update, resumption
+from billing_server.domain import cycle, pending_update, resumption, trial_notices
 from billing_server.domain.account import SubscriptionFinalAction
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.invoicing import invoices_of, stop_collection
@@ -40,7 +40,7 @@ def _activate(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
         trialing = subscription.trial_end is not None and subscription.trial_end > turn.now
         subscription = turn.alter(subscription, status="trialing" if trialing else "active", expires_at=None)
         _plan_notice(turn, subscription)
-        cycle.announce_trial_end(turn, turn.subscriptions[subscription.id])
+        trial_notices.announce(turn, turn.subscriptions[subscription.id])
     elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
         resumption.activate(turn, subscription, invoice.period_start, invoice.period_end)
     elif subscription.status in ("past_due", "unpaid") and _speaks_last(turn, subscription, invoice):

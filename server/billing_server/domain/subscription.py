@@ -41,13 +41,18 @@ INCOMPLETE_LIFETIME_SECONDS = 82_800
 
 
 class SubscriptionItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One price of a subscription. `quantity` is None for metered prices."""
+    """One price of a subscription. `quantity` is None for metered prices.
+
+    `usage_from` is when usage began to count for a metered item that was added, put on another meter or resumed
+    within a period; None: with the period.
+    """
 
     id: str
     created: int
     price: str
     quantity: int | None = 1
     metadata: dict[str, str] = {}
+    usage_from: int | None = None
 
 
 class AnchorConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +147,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     off_session: bool = False
     description: str | None = None
     latest_invoice: str | None = None
+    schedule: str | None = None
     first_invoice: str | None = None
     status_invoice: str | None = None
     resumption_invoice: str | None = None

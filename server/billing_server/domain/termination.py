@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from billing_server.domain.invoicing import invoices_of, stop_collection, void
+from billing_server.domain.schedule_status import subscription_ended
 from billing_server.domain.subscription import CancellationReason, Subscription
 from billing_server.domain.turn import Turn
 
@@ -12,8 +13,8 @@ from billing_server.domain.turn import Turn
 def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> Subscription:
     """Cancel now: `customer.subscription.deleted`, and no more automatic collection of what is still owed.
 
-    A pending update falls with the subscription. Pending items lose their tie to it, so that the customer's
-    next invoice takes them.
+    A pending update falls with the subscription, and its schedule ends. Pending items lose their tie to it, so that
+    the customer's next invoice takes them.
     """
     pending = subscription.pending_update
     details = msgspec.structs.replace(subscription.cancellation_details, reason=reason)
@@ -35,6 +36,7 @@ def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> S
     if pending is not None and pending.invoice in turn.invoices:
         void(turn, turn.invoices[pending.invoice])
         turn.emit("customer.subscription.pending_update_expired", subscription)
+    subscription_ended(turn, subscription, reason)
     stop_collection(turn, invoices_of(turn, subscription))
     _release_items(turn, subscription)
     return subscription

@@ -19,7 +19,9 @@ from billing_server.domain.customer import BalanceTransaction, Customer, Payment
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
+from billing_server.domain.message import Message
 from billing_server.domain.payment import PaymentAttempt, Refund
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 
 NewId = Callable[[str], str]
@@ -29,6 +31,7 @@ EVENT_PREFIX: Mapping[type[msgspec.Struct], str] = {
     Customer: "customer",
     PaymentMethod: "payment_method",
     Subscription: "customer.subscription",
+    SubscriptionSchedule: "subscription_schedule",
     Invoice: "invoice",
     InvoiceItem: "invoiceitem",
     CreditNote: "credit_note",
@@ -40,6 +43,7 @@ EVENT_PREFIX: Mapping[type[msgspec.Struct], str] = {
 _MAPPING: Mapping[type[msgspec.Struct], str] = {
     PaymentMethod: "payment_methods",
     Subscription: "subscriptions",
+    SubscriptionSchedule: "schedules",
     Invoice: "invoices",
     InvoiceItem: "invoice_items",
     CreditNote: "credit_notes",
@@ -78,8 +82,8 @@ class Pages(msgspec.Struct, frozen=True):
 class Turn:
     """The state of one decision in the making. `now` may move forward while time passes in the turn.
 
-    `wall_now` is real time; only the leases of charges use it. `woken` collects the subscriptions and invoices
-    whose next moment may have changed.
+    `wall_now` is real time; only the leases of charges use it. `woken` collects the subscriptions, schedules and
+    invoices whose next moment may have changed.
     """
 
     __slots__ = (
@@ -94,6 +98,7 @@ class Turn:
         "charges",
         "customer",
         "events",
+        "messages",
         "new_id",
         "now",
         "pages",
@@ -115,6 +120,7 @@ class Turn:
         self.new_id = new_id
         self.cause = cause
         self.events: list[Event] = []
+        self.messages: list[Message] = []
         self.charges: list[PaymentAttempt] = []
         self.refunds_started: list[Refund] = []
         self.touched: dict[str, None] = {}
@@ -128,6 +134,11 @@ class Turn:
     # --- reading
 
     @property
+    def by_time(self) -> bool:
+        """Whether time alone acts, and nobody could be told of a refusal: what was agreed on is carried out."""
+        return self.cause.kind == "timer"
+
+    @property
     def payment_methods(self) -> Mapping[str, PaymentMethod]:
         """Attached payment methods by id."""
         return self._maps["payment_methods"]
@@ -136,6 +147,11 @@ class Turn:
     def subscriptions(self) -> Mapping[str, Subscription]:
         """Loaded subscriptions by id."""
         return self._maps["subscriptions"]
+
+    @property
+    def schedules(self) -> Mapping[str, SubscriptionSchedule]:
+        """Schedules that have not ended by id, and those that a command named."""
+        return self._maps["schedules"]
 
     @property
     def invoices(self) -> Mapping[str, Invoice]:
@@ -167,6 +183,13 @@ class Turn:
         found = self.subscriptions.get(subscription_id)
         if found is None:
             raise ResourceMissing("subscription", subscription_id, field=field)
+        return found
+
+    def schedule(self, schedule_id: str) -> SubscriptionSchedule:
+        """The loaded schedule with this id; `ResourceMissing` otherwise."""
+        found = self.schedules.get(schedule_id)
+        if found is None:
+            raise ResourceMissing("subscription_schedule", schedule_id)
         return found
 
     def invoice(self, invoice_id: str, field: str = "id") -> Invoice:
@@ -210,7 +233,7 @@ class Turn:
             else:
                 self._versions[identity] = item.version  # type: ignore[attr-defined]  # every stored noun has one
             mapping[identity] = item
-            if isinstance(item, Invoice | Subscription):
+            if isinstance(item, Invoice | Subscription | SubscriptionSchedule):
                 self.woken[identity] = None
         self.touched[identity] = None
         return item
@@ -265,6 +288,10 @@ class Turn:
         if previous:
             self._append(f"{EVENT_PREFIX[type(item)]}.updated", item, previous)
 
+    def stage(self, message: Message) -> None:
+        """Have an e-mail sent, once what caused it is committed."""
+        self.messages.append(message)
+
     def _append(self, type_: str, item: msgspec.Struct, previous: Mapping[str, Any] | None) -> None:
         self._told[item.id] = item  # type: ignore[attr-defined]  # every stored noun has an id
         self.events.append(Event(type_, self.now, self.customer.id, item, previous, self.cause))
@@ -290,6 +317,7 @@ class Turn:
             events=tuple(self.events),
             charges=tuple(self.charges),
             refunds=tuple(self.refunds_started),
+            messages=tuple(self.messages),
             result=result,
         )
 

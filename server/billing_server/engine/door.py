@@ -26,6 +26,7 @@ from billing_server.engine.ids import IdSource
 from billing_server.engine.pages import PagesCache
 from billing_server.engine.session import Session
 from billing_server.engine.transactions import committed
+from billing_server.engine.usage import with_usage
 from billing_server.engine.work import Answered, Woken, Work
 from billing_server.store.errors import StoreBusy, StoreTimeout, StoreUnavailable
 from billing_server.store.store import Store
@@ -93,9 +94,11 @@ class Door:
         keys = [work.key for work in batch if work.key is not None]
         opening = await unit.open([found for found in customers if found is not None], keys)
         pages = await self._pages.at(unit, opening.pages_version)
-        books = await unit.load(_reaches(batch, customers))
+        reaches = _reaches(batch, customers)
+        books = await unit.load(reaches)
         clocks = await self._clocks(unit, batch, customers, books)
         books = {customer: _at_clock(book, clocks) for customer, book in books.items()}
+        books = await with_usage(unit, books, reaches, pages.catalog, opening.now)
         session = Session(unit, opening, pages, self._new_id, books, clocks)
         answers: list[Answered | DomainError] = []
         for work, customer in zip(batch, customers, strict=True):
@@ -177,6 +180,7 @@ class Door:
         return Woken(
             books=first.books + second.books,
             parked=first.parked + second.parked,
+            unfinished=first.unfinished + second.unfinished,
             events=first.events + second.events,
             horizon=min(first.horizon, second.horizon),
             charges=first.charges + second.charges,
@@ -211,7 +215,8 @@ class Door:
             # Books of one clock move together: all to the latest due time among them, few of them a little further.
             latest = max(unit.wake_at(customer) for customer in claimed)
             horizon = min(moment, latest if len(claimed) == limit else latest + DAY)
-        books = await unit.load({customer: Reach(due_until=horizon) for customer in claimed})
+        reaches = {customer: Reach(due_until=horizon) for customer in claimed}
+        books = await with_usage(unit, await unit.load(reaches), reaches, pages.catalog, opening.now)
         session = Session(unit, opening, pages, self._new_id, books)
         parked = {}
         for customer in claimed:
@@ -226,6 +231,7 @@ class Door:
         return Woken(
             books=len(claimed),
             parked=len(parked),
+            unfinished=session.unfinished,
             events=session.events_saved,
             horizon=horizon,
             charges=tuple(session.charges),
@@ -281,6 +287,7 @@ def _reaches(batch: Sequence[Work], customers: Sequence[str | None]) -> dict[str
 def _sum(one: Reach, other: Reach) -> Reach:
     return Reach(
         subscriptions=one.subscriptions + other.subscriptions,
+        schedules=one.schedules + other.schedules,
         invoices=one.invoices + other.invoices,
         invoice_items=one.invoice_items + other.invoice_items,
         credit_notes=one.credit_notes + other.credit_notes,
@@ -289,6 +296,7 @@ def _sum(one: Reach, other: Reach) -> Reach:
         history=one.history or other.history,
         all_live=one.all_live or other.all_live,
         count_subscriptions=one.count_subscriptions or other.count_subscriptions,
+        usage=one.usage or other.usage,
     )
 
 

@@ -20,9 +20,11 @@ from billing_server.domain.errors import Conflict, LimitReached, ResourceMissing
 from billing_server.domain.event import Cause
 from billing_server.domain.forecast import Assumption, Forecast, forecast
 from billing_server.domain.invoice import Invoice
-from billing_server.domain.pages import decide_pages
+from billing_server.domain.meter import MeterEvent
+from billing_server.domain.pages import decide_pages, is_about_pages
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt
 from billing_server.domain.preview import as_preview, preview_renewal
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import Pages, Turn
 from billing_server.domain.validation import validate
@@ -34,11 +36,13 @@ from billing_server.engine.door import Door
 from billing_server.engine.events import event_rows
 from billing_server.engine.group_commit import GroupCommit
 from billing_server.engine.ids import IdSource
+from billing_server.engine.metering import Metering, Reported
 from billing_server.engine.once import complete, earlier_answer, keys_of
 from billing_server.engine.pages import PagesCache
 from billing_server.engine.session import target_field
 from billing_server.engine.test_clocks import TestClocks
 from billing_server.engine.timekeeper import Timekeeper
+from billing_server.engine.usage import with_usage
 from billing_server.engine.work import Answer, Answered, Caller, Origin, Work
 from billing_server.gateways.port import PaymentGateway
 from billing_server.store.errors import StoreUnavailable
@@ -46,9 +50,6 @@ from billing_server.store.store import Store
 from billing_server.store.unit import Unit
 
 LOGGER = logging.getLogger(__name__)
-
-PAGE_COMMANDS = (c.UpdateSettings, c.CreateProduct, c.UpdateProduct, c.CreatePrice, c.UpdatePrice)
-"""Commands about the account's pages instead of a customer's book."""
 
 UNDER_WAY_MAX = 20_000
 """Commands under way in this process, those at the gateway included."""
@@ -71,6 +72,7 @@ class Engine:
         self.group = GroupCommit(self.door.execute)
         self.cashier = Cashier(gateway, self.group)
         self.api_keys = ApiKeys(store, self.door, self.new_id)
+        self.metering = Metering(store, self.pages)
         self.clocks = TestClocks(store, self.door, self.cashier, self.new_id, self.bell)
         self.timekeeper = Timekeeper(store, self.door, self.cashier, self.clocks)
         self._detached: set[asyncio.Task[Any]] = set()
@@ -106,7 +108,9 @@ class Engine:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_BATCH_SECONDS):
                 await self.group.idle()
+                await self.metering.idle()
         await self.group.close()
+        await self.metering.close()
 
     async def _finishing(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run work that finishes even when its caller goes away (promise 8, trap 1).
@@ -136,7 +140,7 @@ class Engine:
     async def execute(self, account_id: str, command: c.Command, caller: Caller) -> Answer:
         """Validate and carry out a command; a charge that it needs is settled before the answer. Raises refusals."""
         validate(command, now=self._now())
-        if isinstance(command, PAGE_COMMANDS):
+        if is_about_pages(command):
             return await self._finishing(lambda: self._change_pages(account_id, command, caller))
         return await self._finishing(lambda: self._execute(account_id, command, caller))
 
@@ -178,6 +182,8 @@ class Engine:
             refusal = refusal_of(command, attempt)
             if refusal is not None:
                 raise refusal
+            if isinstance(command, c.CancelSubscriptionSchedule):
+                return Answer(await view.get(SubscriptionSchedule, command.id, "subscription_schedule"))
             if about_subscription(command) and attempt.subscription is not None:
                 return Answer(await view.get(Subscription, attempt.subscription, "subscription"))
             return Answer(await view.get(Invoice, attempt.invoice, "invoice"))
@@ -185,6 +191,12 @@ class Engine:
     def _now(self) -> int:
         """Roughly now, for checks of plausibility only; decisions take the database's clock."""
         return int(time.time())
+
+    async def report_usage(
+        self, account_id: str, events: Sequence[MeterEvent], caller: Caller | None = None
+    ) -> Reported | bytes:
+        """Take meter events; see `Metering.report`. What has begun to be stored is stored, whoever waits."""
+        return await self._finishing(lambda: self.metering.report(account_id, events, caller))
 
     # --- the account's pages
 
@@ -196,7 +208,12 @@ class Engine:
             if earlier is not None:
                 return earlier
             decision = decide_pages(pages, command, now=opening.now, new_id=self.new_id, cause=caller.cause)
-            await unit.save_pages(account=decision.account, products=decision.products, prices=decision.prices)
+            await unit.save_pages(
+                account=decision.account,
+                products=decision.products,
+                prices=decision.prices,
+                meters=decision.meters,
+            )
             rows = event_rows(account_id, decision.events)
             await unit.save((), rows, complete(caller, decision.result, opening.now))
             return Answer(decision.result, now=opening.now)
@@ -254,7 +271,9 @@ class Engine:
             opening = await unit.open([] if owner is None else [owner])
             pages = await self.pages.at(unit, opening.pages_version)
             needed = reach(command if command is not None else c.CancelSubscription(id=subscription_id or ""))
-            books = await unit.load({} if owner is None else {owner: needed})
+            wanted_parts = {} if owner is None else {owner: needed}
+            books = await unit.load(wanted_parts)
+            books = await with_usage(unit, books, wanted_parts, pages.catalog, opening.now)
             if owner is None or owner not in books:
                 raise ResourceMissing(wanted.type, wanted.id, field="id" if command is None else target_field(command))
             book = books[owner]
@@ -270,8 +289,9 @@ class Engine:
                 raise ResourceMissing("subscription", subscription_id)
             opening = await unit.open([owner])
             pages = await self.pages.at(unit, opening.pages_version)
-            wanted_part = Reach(subscriptions=(subscription_id,), all_live=True, due_until=until)
-            book = (await unit.load({owner: wanted_part}))[owner]
+            wanted_parts = {owner: Reach(subscriptions=(subscription_id,), all_live=True, due_until=until)}
+            books = await unit.load(wanted_parts)
+            book = (await with_usage(unit, books, wanted_parts, pages.catalog, opening.now))[owner]
         now = opening.now if book.test_clock is None else book.test_clock.frozen_time
         # Years of a busy book take seconds, in which other callers must not wait.
         run = partial(forecast, book, subscription_id, until, assumption, now=now, wall_now=opening.now, pages=pages)

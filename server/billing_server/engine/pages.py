@@ -31,9 +31,11 @@ class PagesCache:
         changed = await unit.load_pages(0 if known is None else known.version, lock=lock)
         products = {} if known is None else dict(known.catalog.products)
         prices = {} if known is None else dict(known.catalog.prices)
+        meters = {} if known is None else dict(known.catalog.meters)
         products.update((product.id, product) for product in changed.products)
         prices.update((price.id, price) for price in changed.prices)
-        pages = Pages(changed.account, Catalog(products, prices), changed.version)
+        meters.update((meter.id, meter) for meter in changed.meters)
+        pages = Pages(changed.account, Catalog(products, prices, meters), changed.version)
         if not lock:
             self._known[unit.account_id] = pages
             while len(self._known) > _ACCOUNTS_MAX:

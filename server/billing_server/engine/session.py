@@ -12,6 +12,7 @@ from billing_server.domain.commands import Command, CreateCustomer, SettleAttemp
 from billing_server.domain.decide import decide, decide_new_customer, target
 from billing_server.domain.errors import Conflict, DomainError, LimitReached, ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event
+from billing_server.domain.message import Message
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, Refund
 from billing_server.domain.test_clock import TestClock
 from billing_server.domain.turn import Pages
@@ -43,10 +44,12 @@ class Session:
         self._before: dict[str, Book] = dict(books)
         self._books: dict[str, Book] = dict(books)
         self._events: list[Event] = []
+        self._messages: list[Message] = []
         self._answers: dict[str, IdempotencyRow] = {}
         self.charges: list[PaymentAttempt] = []
         self.refunds: list[Refund] = []
         self.events_saved = 0
+        self.unfinished = 0
 
     def carry_out(self, work: Work, customer: str | None) -> Answered:
         """Decide one command on what its neighbours before it have left."""
@@ -62,6 +65,7 @@ class Session:
             decision = self._decide(work, customer)
         self._books[decision.book.customer.id] = self._counted(decision.book)
         self._events += decision.events
+        self._messages += decision.messages
         return self._answered(work, decision)
 
     def _counted(self, book: Book) -> Book:
@@ -139,8 +143,12 @@ class Session:
         )
         self._books[customer] = decision.book
         self._events += decision.events
+        self._messages += decision.messages
         self.charges += decision.charges
         self.refunds += decision.refunds
+        following = decision.book.wake_at
+        if following is not None and following <= until and not decision.charges:
+            self.unfinished += 1
 
     # --- answers to callers
 
@@ -215,7 +223,7 @@ class Session:
         ]
         rows = event_rows(self._unit.account_id, self._events)
         if saved or rows or self._answers:
-            await self._unit.save(saved, rows, list(self._answers.values()))
+            await self._unit.save(saved, rows, list(self._answers.values()), self._messages)
         self.events_saved = len(rows)
         return bool(rows)
 
@@ -239,6 +247,8 @@ def _refuse_advancing(clock: TestClock) -> None:
 
 def target_field(command: Command) -> str:
     """The request field that names the command's target."""
+    if getattr(command, "from_subscription", None) is not None:
+        return "from_subscription"
     for name in ("customer", "id", "invoice", "payment_intent"):
         if name in command.__struct_fields__:
             return name

@@ -41,6 +41,8 @@ ACCOUNTS_AT_ONCE = 4
 
 IDEMPOTENCY_KEPT_SECONDS = 48 * 3600
 EVENTS_KEPT_SECONDS: int | None = None
+METER_EVENTS_KEPT_SECONDS = 40 * 86_400
+"""Longer than events may be late, so that the tally of any minute that may still grow is whole."""
 
 _CHECK_LEASE_SECONDS = int(GATEWAY_SECONDS_MAX) + 30
 _CHECKS_MAX = CONCURRENT_MAX // 2
@@ -268,13 +270,15 @@ class Timekeeper:
         now = int(time.time())
         for account_id in await self._store.account_ids():
             await self._store.purge_idempotency(account_id, now - IDEMPOTENCY_KEPT_SECONDS)
+            await self._forget(partial(self._store.purge_meter_events, account_id, now - METER_EVENTS_KEPT_SECONDS))
+            await self._forget(partial(self._store.purge_minutes, account_id, now - METER_EVENTS_KEPT_SECONDS))
             if self._events_kept_seconds is not None:
-                await self._forget_events(account_id, now - self._events_kept_seconds)
+                await self._forget(partial(self._store.purge_events, account_id, now - self._events_kept_seconds))
 
-    async def _forget_events(self, account_id: str, before: int) -> None:
-        dropped = 1
-        while dropped:
-            dropped = await self._store.purge_events(account_id, before)
+    async def _forget(self, drop_slice: Callable[[], Awaitable[int]]) -> None:
+        """Drop slice after slice until nothing is left that is old."""
+        while await drop_slice() and not self._closing:
+            continue
 
 
 def _billing(account_id: str) -> str:

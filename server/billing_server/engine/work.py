@@ -115,11 +115,13 @@ class Work:
 class Woken(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch of wake-ups led to. `horizon` is how far time has come in all books that were due.
 
-    `books` counts those that were claimed, `parked` those of them that failed and were put aside.
+    `books` counts those that were claimed, `parked` those of them that failed and were put aside, `unfinished` those
+    in which time stopped before usage that has to be loaded first: they are due again at once.
     """
 
     books: int = 0
     parked: int = 0
+    unfinished: int = 0
     events: int = 0
     horizon: int = 0
     charges: tuple[PaymentAttempt, ...] = ()

@@ -10,6 +10,7 @@ import msgspec
 
 from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.catalog import Price, Product
+from billing_server.domain.meter import Meter
 from billing_server.store.listing import Filter
 from billing_server.store.rows import Rows
 
@@ -24,9 +25,10 @@ class ApiKeyFilter(Filter[ApiKey], frozen=True, kw_only=True):
 
 
 class ChangedPages(msgspec.Struct, frozen=True):
-    """An account's pages as of `version`: the account whole, and the products and prices that changed."""
+    """An account's pages as of `version`: the account whole, and the products, prices and meters that changed."""
 
     account: Account
     products: list[Product]
     prices: list[Price]
+    meters: list[Meter]
     version: int

@@ -15,12 +15,14 @@ from billing_server.store.customer import BALANCE_TRANSACTIONS, PAYMENT_METHODS
 from billing_server.store.invoice import CREDIT_NOTES, INVOICE_ITEMS, INVOICES
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS
 from billing_server.store.rows import Rows
+from billing_server.store.schedule import SCHEDULES
 from billing_server.store.subscription import SUBSCRIPTIONS
 
 HOLDS_PAYMENT_METHODS: Final = 1
 HOLDS_PENDING_ITEMS: Final = 2
 HOLDS_UNRESOLVED_ATTEMPTS: Final = 4
 HOLDS_UNRESOLVED_REFUNDS: Final = 8
+HOLDS_SCHEDULES: Final = 16
 
 _UNRESOLVED_REFUNDS: Final = frozenset({"pending", "unknown"})
 
@@ -53,6 +55,8 @@ def row_of(book: Book) -> BookRow:
             break
     if book.invoice_items and any(item.invoice is None for item in book.invoice_items.values()):
         holds |= HOLDS_PENDING_ITEMS
+    if book.schedules and any(not schedule.ended for schedule in book.schedules.values()):
+        holds |= HOLDS_SCHEDULES
     if book.attempts or book.refunds:
         in_flight, check_at = book.in_flight, book.check_at
         if any(attempt.state in UNRESOLVED for attempt in book.attempts.values()):
@@ -80,6 +84,7 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS: Final = (
     Kind("payment_methods", PAYMENT_METHODS),
     Kind("subscriptions", SUBSCRIPTIONS),
+    Kind("schedules", SCHEDULES),
     Kind("invoices", INVOICES, deletable=True),
     Kind("invoice_items", INVOICE_ITEMS, deletable=True),
     Kind("attempts", PAYMENT_ATTEMPTS),

@@ -6,16 +6,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from billing_server.domain import schedule as schedules
 from billing_server.domain.book import Book, Reach
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
 from billing_server.domain.payment import PaymentAttempt, Refund
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
 from billing_server.store.book import (
     BOOK_ROWS,
     HOLDS_PAYMENT_METHODS,
     HOLDS_PENDING_ITEMS,
+    HOLDS_SCHEDULES,
     HOLDS_UNRESOLVED_ATTEMPTS,
     HOLDS_UNRESOLVED_REFUNDS,
     KINDS,
@@ -26,6 +29,7 @@ from billing_server.store.database import Connection
 from billing_server.store.invoice import CREDIT_NOTES, INVOICE_ITEMS, INVOICES
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS
 from billing_server.store.rows import Rows
+from billing_server.store.schedule import SCHEDULES
 from billing_server.store.subscription import SUBSCRIPTIONS
 from billing_server.store.test_clock import TEST_CLOCKS
 
@@ -38,6 +42,7 @@ class _Shelf:
         self.clocks: dict[str, TestClock] = {}
         self.payment_methods: dict[str, PaymentMethod] = {}
         self.subscriptions: dict[str, Subscription] = {}
+        self.schedules: dict[str, SubscriptionSchedule] = {}
         self.invoices: dict[str, Invoice] = {}
         self.invoice_items: dict[str, InvoiceItem] = {}
         self.attempts: dict[str, PaymentAttempt] = {}
@@ -91,6 +96,10 @@ class Loader:
     async def _load_what_is_always_wanted(self, shelf: _Shelf, wanted: Mapping[str, Reach]) -> None:
         methods = self._holding(wanted, HOLDS_PAYMENT_METHODS)
         _add(shelf.payment_methods, await self._fetch(PAYMENT_METHODS, "load_attached", methods))
+        scheduled = self._holding(wanted, HOLDS_SCHEDULES)
+        _add(shelf.schedules, await self._fetch(SCHEDULES, "load_live", scheduled))
+        named = _named(wanted, "schedules") - shelf.schedules.keys()
+        _add(shelf.schedules, await self._fetch(SCHEDULES, "get", sorted(named)))
         items = self._holding(wanted, HOLDS_PENDING_ITEMS)
         _add(shelf.invoice_items, await self._fetch(INVOICE_ITEMS, "load_pending", items))
         named = _named(wanted, "invoice_items") - shelf.invoice_items.keys()
@@ -112,6 +121,7 @@ class Loader:
         everything = [customer for customer, reach in wanted.items() if reach.all_live]
         _add(shelf.subscriptions, await self._fetch(SUBSCRIPTIONS, "load_live", everything))
         named = _named(wanted, "subscriptions") | {i.subscription for i in shelf.invoices.values() if i.subscription}
+        named |= _scheduled(shelf, wanted)
         named -= shelf.subscriptions.keys()
         _add(shelf.subscriptions, await self._fetch(SUBSCRIPTIONS, "get", sorted(named)))
         await self._load_invoices_of_subscriptions(shelf, wanted)
@@ -166,12 +176,26 @@ def _named(wanted: Mapping[str, Reach], name: str) -> set[str]:
     return {identity for reach in wanted.values() for identity in getattr(reach, name)}
 
 
+def _scheduled(shelf: _Shelf, wanted: Mapping[str, Reach]) -> set[str]:
+    """The subscriptions of schedules that are named, or that wake."""
+    found = set()
+    for schedule in shelf.schedules.values():
+        reach = wanted.get(schedule.customer)
+        if reach is None or schedule.subscription is None:
+            continue
+        moment = schedules.wake_at(schedule)
+        due = reach.due_until is not None and moment is not None and moment <= reach.due_until
+        if due or schedule.id in reach.schedules:
+            found.add(schedule.subscription)
+    return found
+
+
 def _books(shelf: _Shelf, rest: Mapping[str, int | None], live: Mapping[str, int]) -> dict[str, Book]:
     # Most kinds are empty in most books; what belongs to a customer whose book is not wanted finds no book.
     parts = [(kind.name, groups) for kind in KINDS if (groups := shelf.grouped(kind.name))]
     books = {}
     for identity, customer in shelf.customers.items():
-        contents = {name: groups[identity] for name, groups in parts if identity in groups}
+        contents: dict[str, Any] = {name: groups[identity] for name, groups in parts if identity in groups}
         books[identity] = Book(
             customer=customer,
             test_clock=shelf.clocks[customer.test_clock] if customer.test_clock else None,

@@ -22,11 +22,13 @@ _TYPES: Final[tuple[TargetType, ...]] = (
     "payment_method",
     "credit_note",
     "customer",
+    "subscription_schedule",
 )
 """In the order of the query's parameters."""
 
 _TYPE_OF_PREFIX: Final[dict[str, TargetType]] = {
     "sub": "subscription",
+    "sub_sched": "subscription_schedule",
     "in": "invoice",
     "ii": "invoice_item",
     "pm": "payment_method",
@@ -49,7 +51,7 @@ async def of_targets(connection: Connection, account_id: str, targets: Iterable[
 
 async def of_ids(connection: Connection, account_id: str, ids: Iterable[str]) -> dict[str, str]:
     """The customers of some objects, whose types are told by their ids' prefixes."""
-    typed = [(_TYPE_OF_PREFIX.get(object_id.partition("_")[0]), object_id) for object_id in ids]
+    typed = [(_TYPE_OF_PREFIX.get(object_id.rpartition("_")[0]), object_id) for object_id in ids]
     targets = [Target(type_, object_id) for type_, object_id in typed if type_ is not None]
     found = await of_targets(connection, account_id, targets)
     return {target.id: customer for target, customer in found.items()}

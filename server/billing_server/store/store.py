@@ -14,12 +14,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final
 
 from billing_server.domain.account import Account, ApiKey
+from billing_server.domain.message import Message
 from billing_server.store import event as event_log
+from billing_server.store import usage
 from billing_server.store.account import ACCOUNTS, API_KEYS
 from billing_server.store.book import BOOK_ROWS
 from billing_server.store.database import Database, account_setting
 from billing_server.store.errors import StoreError
 from billing_server.store.idempotency import IDEMPOTENCY
+from billing_server.store.message import MESSAGES, Tried
 from billing_server.store.notifications import Listener, notification_payloads
 from billing_server.store.test_clock import TEST_CLOCKS
 from billing_server.store.test_gateway import GATEWAY_ROWS, GatewayRow, RememberedRow
@@ -152,6 +155,32 @@ class Store:
             seconds: float | None = await transaction.connection.fetchval(query, account_id)
             return seconds
 
+    # --- messages
+
+    async def accounts_with_due_messages(self) -> list[str]:
+        """Accounts with e-mails that are to be tried now, by the database's clock."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            records = await transaction.connection.fetch(MESSAGES.queries["accounts_with_due"])
+            return [record[0] for record in records]
+
+    async def claim_messages(self, account_id: str, limit: int, lease_seconds: int) -> list[Message]:
+        """Take up to `limit` due messages, longest due first, so that nobody else sends them for so long."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            query = MESSAGES.queries["claim"]
+            return MESSAGES.decode(await transaction.connection.fetch(query, account_id, limit, lease_seconds))
+
+    async def settle_messages(self, account_id: str, tried: Sequence[Tried]) -> int:
+        """Keep what became of claimed messages; return of how many it was still to be kept."""
+        columns = [[getattr(entry, name) for entry in tried] for name in ("id", "attempts", "error", "wait")]
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            return await transaction.connection.execute(MESSAGES.queries["settle"], account_id, *columns)
+
+    async def purge_messages(self, account_id: str, before: int) -> int:
+        """Drop a slice of the messages settled before a moment of real time; 0 when none is left."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            query = MESSAGES.queries["purge"]
+            return await transaction.connection.execute(query, account_id, before, _PURGED_AT_ONCE)
+
     # --- housekeeping
 
     async def purge_idempotency(self, account_id: str, before: int) -> int:
@@ -164,6 +193,22 @@ class Store:
         async with self._database.transaction(account_setting(account_id)) as transaction:
             query = event_log.QUERIES["purge"]
             return await transaction.connection.execute(query, account_id, before, _PURGED_AT_ONCE)
+
+    async def purge_meter_events(self, account_id: str, before: int) -> int:
+        """Drop a slice of the meter events received before a moment of real time; 0 when none is left to drop.
+
+        Those at the ends of spans that are still to be billed stay.
+        """
+        return await self._purge_usage(account_id, "purge_events", before)
+
+    async def purge_minutes(self, account_id: str, before: int) -> int:
+        """The same for tallies by minute; those by hour stay for good."""
+        return await self._purge_usage(account_id, "purge_minutes", before)
+
+    async def _purge_usage(self, account_id: str, query: str, before: int) -> int:
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            moment = before * 1_000_000
+            return await transaction.connection.execute(usage.QUERIES[query], account_id, moment, _PURGED_AT_ONCE)
 
     # --- waking readers
 

@@ -15,6 +15,9 @@ from billing_server.store.rows import Rows
 TEST_CLOCKS = Rows(TestClock, "test_clock", "test_clocks", "test_clock_row")
 
 _TABLES_OF_CUSTOMERS: Final = (
+    "meter_events",
+    "meter_tallies",
+    "messages",
     "payment_attempts",
     "refunds",
     "credit_notes",
@@ -22,6 +25,7 @@ _TABLES_OF_CUSTOMERS: Final = (
     "invoice_items",
     "invoices",
     "subscriptions",
+    "subscription_schedules",
     "payment_methods",
     "books",
     "customers",

@@ -14,17 +14,21 @@ from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.book import Book, Reach, Target
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.errors import ResourceMissing
+from billing_server.domain.message import Message
+from billing_server.domain.meter import Meter
+from billing_server.domain.metering import Reporter, Tallies
+from billing_server.domain.tally import Tally
 from billing_server.domain.test_clock import TestClock
 from billing_server.store import event as event_log
-from billing_server.store import owners, test_clock
+from billing_server.store import owners, pages, test_clock, usage
 from billing_server.store.account import ACCOUNTS, API_KEYS, ChangedPages
 from billing_server.store.book import BOOK_ROWS, BookRow
-from billing_server.store.catalog import PRICES, PRODUCTS
 from billing_server.store.database import Transaction
 from billing_server.store.errors import StoreCorrupted
 from billing_server.store.event import EventRow
 from billing_server.store.idempotency import IDEMPOTENCY, IdempotencyRow
 from billing_server.store.loading import Loader
+from billing_server.store.message import MESSAGES
 from billing_server.store.saving import SavedBook, Saver
 from billing_server.store.test_clock import TEST_CLOCKS
 
@@ -137,13 +141,15 @@ class Unit:
         saved: Sequence[SavedBook],
         events: Sequence[EventRow] = (),
         idempotency: Sequence[IdempotencyRow] = (),
+        messages: Sequence[Message] = (),
     ) -> int | None:
-        """Write what changed in the books, then the answers, then the events; call it once, last.
+        """Write what changed in the books, then the messages and answers, then the events; call it once, last.
 
         Returns the position of the last event, None without events. Raises AlreadyExists, StoreBusy (another
         transaction used one of the keys first: try again) and StoreCorrupted.
         """
         await Saver(self._transaction, self.account_id, self._rows).save(saved)
+        await self._stage(messages)
         await self._save_idempotency(idempotency)
         if not events:
             return None
@@ -154,6 +160,12 @@ class Unit:
         if position is None:
             raise StoreCorrupted(f"account {self.account_id} has no event head")
         return position
+
+    async def _stage(self, messages: Sequence[Message]) -> None:
+        if messages:
+            query = MESSAGES.queries["insert"]
+            await self._connection.execute(query, self.account_id, MESSAGES.encode(messages))
+            self._transaction.inserted[MESSAGES.table] += len(messages)
 
     async def _save_idempotency(self, rows: Sequence[IdempotencyRow]) -> None:
         known = self.opening.idempotency
@@ -172,7 +184,7 @@ class Unit:
     # --- the account's pages
 
     async def load_pages(self, since_version: int = 0, *, lock: bool = False) -> ChangedPages:
-        """The account, and the products and prices that changed after a version.
+        """The account, and the products, prices and meters that changed after a version.
 
         With `lock`, no other transaction changes the pages until this one ends: for commands that do so.
         Raises ResourceMissing when there is no such account.
@@ -181,10 +193,7 @@ class Unit:
         record = await self._connection.fetchrow(query, self.account_id)
         if record is None:
             raise ResourceMissing("account", self.account_id)
-        (account,) = ACCOUNTS.decode([record], skip=1)
-        products = await self._connection.fetch(PRODUCTS.queries["load_changed"], self.account_id, since_version)
-        prices = await self._connection.fetch(PRICES.queries["load_changed"], self.account_id, since_version)
-        return ChangedPages(account, PRODUCTS.decode(products), PRICES.decode(prices), record[0])
+        return await pages.load_changed(self._connection, self.account_id, record, since_version)
 
     async def save_pages(
         self,
@@ -192,6 +201,7 @@ class Unit:
         account: Account | None = None,
         products: Sequence[Product] = (),
         prices: Sequence[Price] = (),
+        meters: Sequence[Meter] = (),
     ) -> int:
         """Write new and changed pages, already locked by `load_pages`; return their new version.
 
@@ -200,13 +210,33 @@ class Unit:
         version: int = await self._connection.fetchval(ACCOUNTS.queries["next_pages_version"], self.account_id)
         if account is not None:
             await self._connection.execute(ACCOUNTS.queries["update"], self.account_id, ACCOUNTS.encode([account]))
-        if products:
-            rows = PRODUCTS.encode(products)
-            await self._connection.execute(PRODUCTS.queries["save"], self.account_id, rows, version)
-        if prices:
-            rows = PRICES.encode(prices)
-            await self._connection.execute(PRICES.queries["save"], self.account_id, rows, version)
+        await pages.save(self._connection, self.account_id, version, products, prices, meters)
         return version
+
+    # --- usage
+
+    async def reporters(self, customers: Iterable[str]) -> dict[str, Reporter]:
+        """The customers that exist, as far as it matters for their events; their test clocks stand until the end."""
+        return await usage.reporters(self._connection, self.account_id, customers)
+
+    async def microseconds(self) -> int:
+        """Real time by the database's clock."""
+        return await usage.microseconds(self._connection)
+
+    async def insert_meter_events(self, rows: Sequence[usage.EventRow]) -> set[int]:
+        """Write events, and tell by their moments of receipt which of them were not there yet."""
+        inserted = await usage.insert_events(self._connection, self.account_id, rows)
+        self._transaction.inserted["meter_events"] += len(inserted)
+        return inserted
+
+    async def save_tallies(self, added: Tallies, replaced: Tallies) -> None:
+        """Add to tallies by minute and hour, and replace those of windows; both in the order of their buckets."""
+        await usage.save_tallies(self._connection, self.account_id, added, replaced)
+        self._transaction.inserted["meter_tallies"] += len(added) + len(replaced)
+
+    async def read_usage(self, wanted: Sequence[usage.WantedSpan]) -> list[Tally]:
+        """The tallies of some spans, in their order."""
+        return await usage.read(self._connection, self.account_id, wanted)
 
     # --- API keys
 

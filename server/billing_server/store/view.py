@@ -9,8 +9,9 @@ import msgspec
 
 from billing_server.domain.account import Account
 from billing_server.domain.errors import ResourceMissing
+from billing_server.domain.tally import Tally
 from billing_server.store import event as event_log
-from billing_server.store import owners
+from billing_server.store import owners, pages, usage
 from billing_server.store.account import ACCOUNTS, API_KEYS, ApiKeyFilter, ChangedPages
 from billing_server.store.catalog import PRICES, PRODUCTS, PriceFilter, ProductFilter
 from billing_server.store.customer import (
@@ -33,8 +34,11 @@ from billing_server.store.invoice import (
     InvoiceItemFilter,
 )
 from billing_server.store.listing import Cursor, Filter, Page, fetch_page
+from billing_server.store.message import MESSAGES, MessageFilter
+from billing_server.store.meter import METERS, MeterFilter
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS, PaymentAttemptFilter, RefundFilter
 from billing_server.store.rows import Rows
+from billing_server.store.schedule import SCHEDULES, ScheduleFilter
 from billing_server.store.subscription import SUBSCRIPTIONS, SubscriptionFilter
 from billing_server.store.test_clock import TEST_CLOCKS, TestClockFilter
 
@@ -47,11 +51,14 @@ _LISTED: Final[Mapping[type[Filter[Any]], Rows[Any]]] = {
     CustomerFilter: CUSTOMERS,
     InvoiceFilter: INVOICES,
     InvoiceItemFilter: INVOICE_ITEMS,
+    MeterFilter: METERS,
+    MessageFilter: MESSAGES,
     PaymentAttemptFilter: PAYMENT_ATTEMPTS,
     PaymentMethodFilter: PAYMENT_METHODS,
     PriceFilter: PRICES,
     ProductFilter: PRODUCTS,
     RefundFilter: REFUNDS,
+    ScheduleFilter: SCHEDULES,
     SubscriptionFilter: SUBSCRIPTIONS,
     TestClockFilter: TEST_CLOCKS,
 }
@@ -90,14 +97,15 @@ class View:
         return ACCOUNTS.decode([record], skip=1)[0]
 
     async def pages(self) -> ChangedPages:
-        """The account with all its products and prices. Raises ResourceMissing."""
+        """The account with all its products, prices and meters. Raises ResourceMissing."""
         record = await self._connection.fetchrow(ACCOUNTS.queries["load"], self.account_id)
         if record is None:
             raise ResourceMissing("account", self.account_id)
-        (account,) = ACCOUNTS.decode([record], skip=1)
-        products = await self._connection.fetch(PRODUCTS.queries["load_changed"], self.account_id, 0)
-        prices = await self._connection.fetch(PRICES.queries["load_changed"], self.account_id, 0)
-        return ChangedPages(account, PRODUCTS.decode(products), PRICES.decode(prices), record[0])
+        return await pages.load_changed(self._connection, self.account_id, record, 0)
+
+    async def usage(self, wanted: Sequence[usage.WantedSpan]) -> list[Tally]:
+        """The tallies of some spans, in their order."""
+        return await usage.read(self._connection, self.account_id, wanted)
 
     async def idempotency(self, key: str) -> IdempotencyRow | None:
         """What is known of an idempotency key."""

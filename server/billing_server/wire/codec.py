@@ -17,16 +17,20 @@ from billing.v1.customer_model_pb2 import PaymentMethod as PaymentMethodMessage
 from billing.v1.invoice_model_pb2 import CreditNote as CreditNoteMessage
 from billing.v1.invoice_model_pb2 import Invoice as InvoiceMessage
 from billing.v1.invoice_model_pb2 import InvoiceItem as InvoiceItemMessage
+from billing.v1.meter_model_pb2 import Meter as MeterMessage
 from billing.v1.payment_model_pb2 import PaymentAttempt as PaymentAttemptMessage
 from billing.v1.payment_model_pb2 import PaymentIntent as PaymentIntentMessage
 from billing.v1.payment_model_pb2 import Refund as RefundMessage
+from billing.v1.schedule_model_pb2 import SubscriptionSchedule as SubscriptionScheduleMessage
 from billing.v1.subscription_model_pb2 import Subscription as SubscriptionMessage
 from billing.v1.test_clock_model_pb2 import TestClock as TestClockMessage
 from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
+from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, PaymentIntent, Refund
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
 from billing_server.wire.decoding import decode
@@ -63,6 +67,8 @@ def encode(obj: Product, now: int | None = None) -> ProductMessage: ...
 @overload
 def encode(obj: Price, now: int | None = None) -> PriceMessage: ...
 @overload
+def encode(obj: Meter, now: int | None = None) -> MeterMessage: ...
+@overload
 def encode(obj: Customer, now: int | None = None) -> CustomerMessage: ...
 @overload
 def encode(obj: PaymentMethod, now: int | None = None) -> PaymentMethodMessage: ...
@@ -70,6 +76,8 @@ def encode(obj: PaymentMethod, now: int | None = None) -> PaymentMethodMessage: 
 def encode(obj: BalanceTransaction, now: int | None = None) -> BalanceTransactionMessage: ...
 @overload
 def encode(obj: Subscription, now: int | None = None) -> SubscriptionMessage: ...
+@overload
+def encode(obj: SubscriptionSchedule, now: int | None = None) -> SubscriptionScheduleMessage: ...
 @overload
 def encode(obj: Invoice, now: int | None = None) -> InvoiceMessage: ...
 @overload

@@ -21,8 +21,10 @@ from billing.v1 import (
     errors_pb2,
     event_service_pb2,
     invoice_service_pb2,
+    meter_service_pb2,
     options_pb2,
     payment_service_pb2,
+    schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
 )
@@ -35,7 +37,9 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         customer_service_pb2,
         event_service_pb2,
         invoice_service_pb2,
+        meter_service_pb2,
         payment_service_pb2,
+        schedule_service_pb2,
         subscription_service_pb2,
         test_clock_service_pb2,
     )
@@ -47,12 +51,16 @@ _REASON_PREFIX = "ERROR_REASON_"
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):
-    """One method: its path as gRPC names it, the scope it needs, and whether it changes anything."""
+    """One method: its path as gRPC names it, the scope it needs, and whether it changes anything.
+
+    `streams` says that it answers by a stream, `gathers` that it is asked by one.
+    """
 
     path: str
     scope: str
     mutates: bool
     streams: bool
+    gathers: bool
     request_type: type[Message]
     response_type: type[Message]
 
@@ -73,6 +81,7 @@ def _method(service: ServiceDescriptor, method: MethodDescriptor) -> Method:
         scope=options.Extensions[options_pb2.scope],
         mutates=options.idempotency_level != MethodOptions.NO_SIDE_EFFECTS,
         streams=method.server_streaming,
+        gathers=method.client_streaming,
         request_type=GetMessageClass(method.input_type),
         response_type=GetMessageClass(method.output_type),
     )

@@ -21,8 +21,12 @@ from billing.v1 import (
     event_model_pb2,
     invoice_model_pb2,
     invoice_service_pb2,
+    meter_model_pb2,
+    meter_service_pb2,
     payment_model_pb2,
     payment_service_pb2,
+    schedule_model_pb2,
+    schedule_service_pb2,
     subscription_model_pb2,
     subscription_service_pb2,
     test_clock_model_pb2,
@@ -30,7 +34,7 @@ from billing.v1 import (
 from billing_server.domain import commands
 from billing_server.domain.account import Account, ApiKey, EmailSettings, OverduePolicy, Settings
 from billing_server.domain.catalog import Price, Product, Recurring
-from billing_server.domain.commands import ItemChange, ItemParams
+from billing_server.domain.commands import ItemChange, ItemParams, PhaseDuration, PhaseParams
 from billing_server.domain.customer import (
     Address,
     BalanceTransaction,
@@ -42,8 +46,16 @@ from billing_server.domain.customer import (
 from billing_server.domain.dunning import RetryPolicy
 from billing_server.domain.event import Cause
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, InvoiceLine
+from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, PaymentError, PaymentIntent, Refund
 from billing_server.domain.pricing import Tier, TransformQuantity
+from billing_server.domain.schedule import (
+    CurrentPhase,
+    Phase,
+    PhaseItem,
+    ScheduleDefaults,
+    SubscriptionSchedule,
+)
 from billing_server.domain.subscription import (
     AddedInvoiceItem,
     AnchorConfig,
@@ -68,13 +80,16 @@ INSTANTS: frozenset[str] = frozenset(
         "billing_cycle_anchor",
         "cancel_at",
         "canceled_at",
+        "completed_at",
         "created",
         "current_period_end",
         "current_period_start",
+        "deactivated_at",
         "detached_at",
         "due_at",
         "due_date",
         "effective_at",
+        "end_date",
         "ended_at",
         "expires_at",
         "finalized_at",
@@ -86,6 +101,7 @@ INSTANTS: frozenset[str] = frozenset(
         "period_end",
         "period_start",
         "proration_date",
+        "released_at",
         "resumes_at",
         "revoked_at",
         "settled_at",
@@ -113,6 +129,7 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
     Recurring: (catalog_model_pb2.Recurring, NOTHING),
     Tier: (catalog_model_pb2.Tier, NOTHING),
     TransformQuantity: (catalog_model_pb2.TransformQuantity, NOTHING),
+    Meter: (meter_model_pb2.Meter, NOTHING),
     Customer: (customer_model_pb2.Customer, NOTHING),
     Address: (customer_model_pb2.Address, NOTHING),
     Shipping: (customer_model_pb2.Shipping, NOTHING),
@@ -133,7 +150,7 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
             }
         ),
     ),
-    SubscriptionItem: (subscription_model_pb2.SubscriptionItem, NOTHING),
+    SubscriptionItem: (subscription_model_pb2.SubscriptionItem, frozenset({"usage_from"})),
     AnchorConfig: (subscription_model_pb2.AnchorConfig, NOTHING),
     CancellationDetails: (subscription_model_pb2.CancellationDetails, NOTHING),
     PauseCollection: (subscription_model_pb2.PauseCollection, NOTHING),
@@ -143,6 +160,11 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
         subscription_model_pb2.PendingUpdate,
         frozenset({"current_period_start", "current_period_end", "interval", "interval_count"}),
     ),
+    SubscriptionSchedule: (schedule_model_pb2.SubscriptionSchedule, frozenset({"expiring_at"})),
+    Phase: (schedule_model_pb2.SchedulePhase, NOTHING),
+    PhaseItem: (schedule_model_pb2.PhaseItem, NOTHING),
+    CurrentPhase: (schedule_model_pb2.CurrentPhase, NOTHING),
+    ScheduleDefaults: (schedule_model_pb2.ScheduleDefaultSettings, NOTHING),
     Invoice: (
         invoice_model_pb2.Invoice,
         frozenset(
@@ -178,6 +200,8 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
 INPUTS: Mapping[type[msgspec.Struct], type[Message]] = {
     ItemParams: subscription_service_pb2.ItemParams,
     ItemChange: subscription_service_pb2.ItemChange,
+    PhaseParams: schedule_service_pb2.PhaseParams,
+    PhaseDuration: schedule_service_pb2.PhaseDuration,
 }
 """Structs that only ever come in, inside of requests."""
 
@@ -187,6 +211,10 @@ COMMANDS: Mapping[type[msgspec.Struct], type[Message]] = {
     commands.UpdateProduct: catalog_service_pb2.UpdateProductRequest,
     commands.CreatePrice: catalog_service_pb2.CreatePriceRequest,
     commands.UpdatePrice: catalog_service_pb2.UpdatePriceRequest,
+    commands.CreateMeter: meter_service_pb2.CreateMeterRequest,
+    commands.UpdateMeter: meter_service_pb2.UpdateMeterRequest,
+    commands.DeactivateMeter: meter_service_pb2.DeactivateMeterRequest,
+    commands.ReactivateMeter: meter_service_pb2.ReactivateMeterRequest,
     commands.CreateCustomer: customer_service_pb2.CreateCustomerRequest,
     commands.UpdateCustomer: customer_service_pb2.UpdateCustomerRequest,
     commands.DeleteCustomer: customer_service_pb2.DeleteCustomerRequest,
@@ -198,6 +226,10 @@ COMMANDS: Mapping[type[msgspec.Struct], type[Message]] = {
     commands.UpdateSubscription: subscription_service_pb2.UpdateSubscriptionRequest,
     commands.CancelSubscription: subscription_service_pb2.CancelSubscriptionRequest,
     commands.ResumeSubscription: subscription_service_pb2.ResumeSubscriptionRequest,
+    commands.CreateSubscriptionSchedule: schedule_service_pb2.CreateSubscriptionScheduleRequest,
+    commands.UpdateSubscriptionSchedule: schedule_service_pb2.UpdateSubscriptionScheduleRequest,
+    commands.CancelSubscriptionSchedule: schedule_service_pb2.CancelSubscriptionScheduleRequest,
+    commands.ReleaseSubscriptionSchedule: schedule_service_pb2.ReleaseSubscriptionScheduleRequest,
     commands.CreateInvoice: invoice_service_pb2.CreateInvoiceRequest,
     commands.UpdateInvoice: invoice_service_pb2.UpdateInvoiceRequest,
     commands.DeleteInvoice: invoice_service_pb2.DeleteInvoiceRequest,
@@ -228,7 +260,9 @@ EVENT_OBJECTS: Mapping[type[msgspec.Struct], str] = {
     PaymentMethod: "payment_method",
     Product: "product",
     Price: "price",
+    Meter: "meter",
     Subscription: "subscription",
+    SubscriptionSchedule: "subscription_schedule",
     Invoice: "invoice",
     InvoiceItem: "invoice_item",
     PaymentIntent: "payment_intent",

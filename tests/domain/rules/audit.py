@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from billing_server.domain import invoice as invoices
+from billing_server.domain import schedule as schedules
 from billing_server.domain import subscription as subscriptions
 from billing_server.domain.book import Book
 from billing_server.domain.customer import Customer
@@ -15,6 +16,7 @@ from billing_server.domain.event import INTERNAL, Event, previous_attributes
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.money import minimum_charge
 from billing_server.domain.payment import UNRESOLVED, PaymentIntent
+from billing_server.domain.schedule import ENDED, SubscriptionSchedule
 from billing_server.domain.subscription import TERMINAL, Subscription
 from billing_server.domain.turn import EVENT_PREFIX
 
@@ -29,6 +31,8 @@ def audit(book: Book) -> None:
         _attempts(invoice, book)
     for subscription in book.subscriptions.values():
         _subscription(subscription, book)
+    for schedule in book.schedules.values():
+        _schedule(schedule, book)
     _balance(book)
     _items(book)
 
@@ -121,6 +125,26 @@ def _subscription(subscription: Subscription, book: Book) -> None:
         assert book.invoices[pending.invoice].collectible, what
 
 
+def _schedule(schedule: SubscriptionSchedule, book: Book) -> None:
+    """Phases follow without a gap; a schedule and its subscription know each other as long as it lasts."""
+    what = f"{schedule.id}: {schedule}"
+    starts = [phase.start_date for phase in schedule.phases]
+    ends = [phase.end_date for phase in schedule.phases]
+    assert starts[1:] == ends[:-1] and all(map(int.__lt__, starts, ends)), what
+    assert (schedule.status == "active") == (schedule.current_phase is not None), what
+    assert schedule.ended == (schedule.status in ENDED), what
+    assert not schedule.ended or schedules.wake_at(schedule) is None, what
+    if schedule.status == "active":
+        subscription = book.subscriptions[str(schedule.subscription)]
+        assert subscription.schedule == schedule.id, what
+        assert subscription.status not in TERMINAL, what
+        assert subscription.cancel_at == schedule.ends_subscription_at, what
+        assert not subscription.cancel_at_period_end, what
+    for subscription in book.subscriptions.values():
+        if subscription.schedule == schedule.id:
+            assert subscription.id == schedule.subscription, what
+
+
 def _balance(book: Book) -> None:
     running = 0
     for transaction in book.balance_transactions.values():
@@ -146,7 +170,7 @@ def _items(book: Book) -> None:
 def audit_change(before: Book, after: Book) -> None:
     """What no decision does: leave a terminal status, reuse an invoice number, or change without a new version."""
     _change(before.customer, after.customer)
-    for name in ("payment_methods", "subscriptions", "invoices", "invoice_items", "credit_notes"):
+    for name in ("payment_methods", "subscriptions", "schedules", "invoices", "invoice_items", "credit_notes"):
         old: Mapping[str, Any] = getattr(before, name)
         for identity, item in getattr(after, name).items():
             known = old.get(identity)
@@ -161,6 +185,7 @@ def audit_change(before: Book, after: Book) -> None:
 _FINAL_INVOICE = {"paid", "void"}
 _STILL_FREE: dict[Any, set[str]] = {
     Subscription: {"metadata", "cancellation_details", "version"},
+    SubscriptionSchedule: set(),
     Invoice: {"metadata", "description", "post_payment_credit_notes_amount", "charging", "payment_intent", "version"},
 }
 
@@ -169,6 +194,7 @@ def _change(old: Any, new: Any) -> None:
     visible = previous_attributes(old, new)
     assert new.version > old.version or (not visible and new.version == old.version), f"{visible} of {new}"
     terminal = isinstance(old, Subscription) and old.status in TERMINAL
+    terminal |= isinstance(old, SubscriptionSchedule) and old.ended
     terminal |= isinstance(old, Invoice) and old.status in _FINAL_INVOICE
     if terminal:
         changed = {name for name in old.__struct_fields__ if getattr(old, name) != getattr(new, name)}
@@ -182,6 +208,7 @@ _FIRST = {
     "customer.created",
     "payment_method.attached",
     "customer.subscription.created",
+    "subscription_schedule.created",
     "invoice.created",
     "invoiceitem.created",
     "credit_note.created",
@@ -215,7 +242,8 @@ def fold(events: Sequence[Event], book: Book) -> None:
 
 def _compare(told: Mapping[str, msgspec.Struct], gone: set[str], book: Book) -> None:
     held: dict[str, msgspec.Struct] = {book.customer.id: book.customer}
-    for mapping in (book.payment_methods, book.subscriptions, book.invoices, book.invoice_items, book.credit_notes):
+    nouns: tuple[Mapping[str, Any], ...] = (book.payment_methods, book.subscriptions, book.schedules)
+    for mapping in (*nouns, book.invoices, book.invoice_items, book.credit_notes):
         held.update(mapping)
     for invoice in book.invoices.values():
         if invoice.payment_intent is not None:

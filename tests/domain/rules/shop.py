@@ -8,6 +8,7 @@ from typing import Any
 
 from billing_server.domain.calendar import Interval
 from billing_server.domain.catalog import Catalog, Price, Product, Recurring, UsageType
+from billing_server.domain.meter import Meter, MeterFormula
 from billing_server.domain.pricing import Tier, TransformQuantity
 
 OK = "ok"
@@ -23,6 +24,13 @@ MUTE = "mute"
 
 GOLD = "prod_gold"
 SILVER = "prod_silver"
+
+CALLS = "mtr_calls"
+"""A meter that sums up."""
+VISITS = "mtr_visits"
+"""A meter that counts."""
+SEATS = "mtr_seats"
+"""A meter whose last value counts."""
 
 _CREATED = 1_600_000_000
 
@@ -42,14 +50,19 @@ def _price(
     count: int = 1,
     currency: str = "usd",
     product: str = GOLD,
-    usage_type: UsageType = "licensed",
+    meter: str | None = None,
     trial_period_days: int | None = None,
     **more: Any,
 ) -> Price:
     recurring = None
     if interval is not None:
+        usage_type: UsageType = "licensed" if meter is None else "metered"
         recurring = Recurring(
-            interval=interval, interval_count=count, usage_type=usage_type, trial_period_days=trial_period_days
+            interval=interval,
+            interval_count=count,
+            usage_type=usage_type,
+            meter=meter,
+            trial_period_days=trial_period_days,
         )
     return Price(
         id=price_id,
@@ -61,6 +74,10 @@ def _price(
         recurring=recurring,
         **more,
     )
+
+
+def _meter(meter_id: str, formula: MeterFormula) -> Meter:
+    return Meter(id=meter_id, created=_CREATED, display_name=meter_id, event_name=meter_id, formula=formula)
 
 
 _PRICES = (
@@ -79,7 +96,24 @@ _PRICES = (
     _price("Y120", 12000, "year"),
     _price("W7", 700, "week"),
     _price("D1", 100, "day"),
-    _price("M_METERED", 5, "month", usage_type="metered"),
+    _price("M_METERED", 5, "month", meter=CALLS),
+    _price("M_METERED_20", 20, "month", meter=CALLS),
+    _price("D_METERED", 5, "day", meter=CALLS),
+    _price("Y_METERED", 5, "year", meter=CALLS),
+    _price("M_VISITS", 100, "month", meter=VISITS),
+    _price("M_SEATS", 1000, "month", meter=SEATS),
+    _price(
+        "M_METERED_GRADUATED",
+        None,
+        "month",
+        meter=CALLS,
+        billing_scheme="tiered",
+        tiers_mode="graduated",
+        tiers=(Tier(10, Decimal(100)), Tier(None, Decimal(50), 500)),
+    ),
+    _price(
+        "M_METERED_PACK10", 500, "month", meter=CALLS, transform_quantity=TransformQuantity(divide_by=10, round="up")
+    ),
     _price("M_OLD", 3100, "month", active=False),
     _price("M_FRACTION", "33.333333333333", "month"),
     _price(
@@ -111,5 +145,6 @@ CATALOG = Catalog(
         SILVER: Product(id=SILVER, created=_CREATED, name="Silver", statement_descriptor="SILVER PLAN"),
     },
     prices={price.id: price for price in _PRICES},
+    meters={meter.id: meter for meter in (_meter(CALLS, "sum"), _meter(VISITS, "count"), _meter(SEATS, "last"))},
 )
 """Amounts are minor units: M31 is 31.00 usd per month, Y120 120.00 usd per year, SETUP a one-off of 20.00."""

@@ -41,6 +41,11 @@ def sub(index: int = -1, **wanted: Any) -> Step:
     return lambda story: _check(accepted(story).subscription(index), wanted)
 
 
+def plan(index: int = -1, **wanted: Any) -> Step:
+    """A schedule looks like this; `a__b` is the b of its a."""
+    return lambda story: _check(accepted(story).schedule(index), wanted)
+
+
 def period(start: str, end: str, index: int = -1) -> Step:
     """The current period of a subscription."""
     return sub(index, current_period_start=start, current_period_end=end)
@@ -66,6 +71,15 @@ def invoice(index: int = -1, **wanted: Any) -> Step:
         if "overdue" in fields:
             assert found.overdue(story.now) == fields.pop("overdue")
         _check(found, fields)
+
+    return step
+
+
+def usage(*quantities: int | None, index: int = -1) -> Step:
+    """The quantities of the lines of an invoice."""
+
+    def step(story: Story) -> None:
+        assert [line.quantity for line in accepted(story).invoice(index).lines] == list(quantities)
 
     return step
 

@@ -14,6 +14,7 @@ import pytest
 
 from billing_server.domain import commands as c
 from billing_server.domain.account import Settings
+from billing_server.domain.schedule import PhaseItem
 from billing_server.domain.subscription import (
     AddedInvoiceItem,
     AnchorConfig,
@@ -21,7 +22,7 @@ from billing_server.domain.subscription import (
     PauseCollection,
     PendingInvoiceItemInterval,
 )
-from tests.domain.rules.shop import OK, at
+from tests.domain.rules.shop import CALLS, OK, at
 from tests.domain.rules.story import Story
 
 Step = Callable[[Story], None]
@@ -93,6 +94,8 @@ _TIMES = frozenset(
         "backdate_start_date",
         "proration_date",
         "due_date",
+        "start_date",
+        "end_date",
         "period_start",
         "period_end",
     }
@@ -355,7 +358,59 @@ def _try(story: Story, command: c.Command) -> None:
     story.attempt(command)
 
 
-# --- time and the gateway
+# --- doing: schedules
+
+
+def phase(*prices: str | tuple[str, int], **fields: Any) -> c.PhaseParams:
+    """A phase of prices, or of (price, quantity); a billing period long unless it says otherwise."""
+    said = _said(fields)
+    if not {"end_date", "iterations", "duration"} & said.keys():
+        said["iterations"] = 1
+    if "duration" in said:
+        said["duration"] = c.PhaseDuration(interval=said["duration"][0], interval_count=said["duration"][1])
+    items = tuple(PhaseItem(price=item.price, quantity=item.quantity) for item in _items(*prices))
+    return c.PhaseParams(items=items, **said)
+
+
+def schedule(*phases: c.PhaseParams, **fields: Any) -> Step:
+    """Create a schedule of phases."""
+
+    def step(story: Story) -> None:
+        said = _said(fields)
+        _try(story, c.CreateSubscriptionSchedule(customer=story.book.customer.id, phases=phases, **said))
+
+    return step
+
+
+def take_over(index: int = -1, **fields: Any) -> Step:
+    """Create a schedule from a subscription."""
+    return lambda story: _try(
+        story, c.CreateSubscriptionSchedule(from_subscription=story.subscription(index).id, **fields)
+    )
+
+
+def change_schedule(*phases: c.PhaseParams, **fields: Any) -> Step:
+    """Update the newest schedule; phases are only named when there are some."""
+    said = fields | ({"phases": phases} if phases else {})
+    return lambda story: _try(story, c.UpdateSubscriptionSchedule(id=story.schedule().id, **said))
+
+
+def cancel_schedule(**fields: Any) -> Step:
+    """Cancel the newest schedule, and its subscription with it."""
+    return lambda story: _try(story, c.CancelSubscriptionSchedule(id=story.schedule().id, **fields))
+
+
+def release(**fields: Any) -> Step:
+    """Release the newest schedule."""
+    return lambda story: _try(story, c.ReleaseSubscriptionSchedule(id=story.schedule().id, **fields))
+
+
+# --- time, usage and the gateway
+
+
+def use(value: int = 1, when: str | None = None, *, meter: str = CALLS) -> Step:
+    """Somebody reports usage that happens now, or happened at another time."""
+    return lambda story: accepted(story).use(value, story.now if when is None else at(when), meter)
 
 
 def to(moment: str) -> Step:

@@ -16,18 +16,23 @@ import msgspec
 
 from billing_server.domain import commands as c
 from billing_server.domain import invoice as invoices
+from billing_server.domain import schedule as schedules
 from billing_server.domain import subscription as subscriptions
+from billing_server.domain import tally, usage
 from billing_server.domain.account import Account, Settings
 from billing_server.domain.advance import advance
-from billing_server.domain.book import Book, Decision, Reach
+from billing_server.domain.book import Book, Decision, Reach, UsageSpan
 from billing_server.domain.customer import PaymentMethod
 from billing_server.domain.decide import decide, decide_new_customer, reach
 from billing_server.domain.errors import DomainError
 from billing_server.domain.event import Cause, Event
 from billing_server.domain.invoice import Invoice
+from billing_server.domain.message import Message
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, PaymentError, Refund
 from billing_server.domain.preview import preview_renewal
+from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import TERMINAL, Subscription
+from billing_server.domain.tally import Tally
 from billing_server.domain.turn import Pages, Turn
 from billing_server.domain.validation import validate
 from tests.domain.rules.audit import audit, audit_change, fold
@@ -39,6 +44,7 @@ _GATEWAY = Cause(kind="gateway")
 _PARTS = (
     "payment_methods",
     "subscriptions",
+    "schedules",
     "invoices",
     "invoice_items",
     "attempts",
@@ -127,7 +133,11 @@ def part_of(book: Book, wanted: Reach) -> Book:
     due = wanted.due_until
     named = {*wanted.invoices, *(note.invoice for note in notes), *(item.invoice for item in items.values())}
     kept = {i: item for i, item in book.invoices.items() if i in named or _due(invoices.wake_at(item), due)}
+    planned = {i: item for i, item in book.schedules.items() if not item.ended or i in wanted.schedules}
     named_subscriptions = {*wanted.subscriptions, *(item.subscription for item in kept.values())}
+    named_subscriptions |= {
+        item.subscription for i, item in planned.items() if i in wanted.schedules or _due(schedules.wake_at(item), due)
+    }
     held = {
         i: item
         for i, item in book.subscriptions.items()
@@ -145,6 +155,7 @@ def part_of(book: Book, wanted: Reach) -> Book:
         book,
         payment_methods={i: item for i, item in book.payment_methods.items() if item.detached_at is None},
         subscriptions=held,
+        schedules=planned,
         invoices=kept,
         invoice_items=items,
         attempts=_attempts(book, wanted),
@@ -190,10 +201,12 @@ class Story:
         self.gateway = Gateway()
         self.settings = settings or Settings()
         self.events: list[Event] = []
+        self.messages: list[Message] = []
         self.refusal: DomainError | None = None
         self.result: msgspec.Struct | None = None
         self.mark = 0
         self.in_small_steps = True
+        self.used: list[tuple[str, Tally]] = []
         command = c.CreateCustomer(**{"email": "jenny@example.com", **customer})
         validate(command, self.now)
         decision = decide_new_customer(command, cause=_CALLER, **self._common(self.ids))
@@ -211,6 +224,10 @@ class Story:
     def subscription(self, index: int = -1) -> Subscription:
         """A subscription by its place in the order of creation; the newest when nothing is said."""
         return list(self.book.subscriptions.values())[index]
+
+    def schedule(self, index: int = -1) -> SubscriptionSchedule:
+        """A schedule by its place in the order of creation; the newest when nothing is said."""
+        return list(self.book.schedules.values())[index]
 
     def invoice(self, index: int = -1) -> Invoice:
         """An invoice by its place in the order of creation; the newest when nothing is said."""
@@ -255,6 +272,10 @@ class Story:
             assert held == {name: getattr(before, name) for name in _PARTS}, "not even its mappings change"
         return self.refusal is None
 
+    def use(self, value: int, moment: int, meter: str) -> None:
+        """Somebody reports usage, which happened at a moment."""
+        self.used.append((meter, Tally(value, 1, value, moment, len(self.used))))
+
     def to(self, moment: int) -> None:
         """Let time pass up to and including a moment."""
         assert moment >= self.now, "time only moves forward"
@@ -280,6 +301,7 @@ class Story:
         other.ids = Ids(self.ids.last)
         other.gateway = self.gateway.fork()
         other.events = list(self.events)
+        other.messages = list(self.messages)
         return other
 
     # --- how it works
@@ -298,6 +320,7 @@ class Story:
         return self._twice(
             lambda book, ids: advance(book, until, wall_now=until, pages=self.pages, new_id=ids),
             part_of(self.book, Reach(due_until=until)),
+            until,
         )
 
     def _decide(self, command: c.Command, cause: Cause, now: int) -> Decision:
@@ -310,12 +333,23 @@ class Story:
                 book, command, now=now, wall_now=self.now, pages=self.pages, new_id=ids, cause=cause
             ),
             part_of(whole, wanted),
+            now,
             whole,
         )
 
-    def _twice(self, make: Callable[[Book, Ids], Decision], part: Book, whole: Book | None = None) -> Decision:
+    def _metered(self, book: Book, now: int) -> Book:
+        """The book with the usage that the store would load for it."""
+        known: dict[UsageSpan, int] = {}
+        for span in usage.spans(book, CATALOG, now):
+            within = [one for meter, one in self.used if meter == span.meter and span.start <= one.last_at < span.end]
+            known[span] = tally.usage_by(CATALOG.meters[span.meter].formula, tally.total(within))
+        return msgspec.structs.replace(book, usage=known)
+
+    def _twice(
+        self, make: Callable[[Book, Ids], Decision], part: Book, now: int, whole: Book | None = None
+    ) -> Decision:
         """Decide on the part and on the whole, expect the same, and keep it."""
-        whole = self.book if whole is None else whole
+        part, whole = self._metered(part, now), self._metered(self.book if whole is None else whole, now)
         ids = Ids(self.ids.last)
         try:
             expected: Decision | DomainError = make(whole, ids)
@@ -330,12 +364,14 @@ class Story:
         assert isinstance(expected, Decision), f"only refused when loaded whole: {expected}"
         assert decision.events == expected.events, f"the same events, however much is loaded: {expected.events}"
         assert decision.charges == expected.charges
+        assert decision.messages == expected.messages
         after = _merged(self.book, part, decision.book)
         for name in _PARTS:
             assert dict(getattr(after, name)) == dict(getattr(expected.book, name)), f"the same {name}"
         audit_change(self.book, after)
         self.book = after
         self.events += decision.events
+        self.messages += decision.messages
         return decision
 
     def _settle(self, charges: Iterable[PaymentAttempt], refunds: Iterable[Refund]) -> None:
@@ -387,6 +423,8 @@ def _same(one: Story, other: Story) -> None:
     """Two stories that have come to the same, but for real time, which passes by itself."""
     told = [(event.type, event.created, event.object) for event in one.events]
     assert told == [(event.type, event.created, event.object) for event in other.events]
+    written = [(message.id, message.created, message.facts) for message in one.messages]
+    assert written == [(message.id, message.created, message.facts) for message in other.messages]
     for name in _PARTS:
         mine, theirs = _timeless(getattr(one.book, name)), _timeless(getattr(other.book, name))
         assert mine == theirs, f"the same {name} in small steps"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from billing_server.domain.commands import Command, SettleAttempt, SettleRefund
-from billing_server.domain.validation import account, catalog, customer, invoice, subscription
+from billing_server.domain.validation import account, catalog, customer, invoice, meter, schedule, subscription
 from billing_server.domain.validation.account import check_api_key
 from billing_server.domain.validation.findings import Findings
 from billing_server.domain.validation.shapes import Shape
@@ -25,8 +25,10 @@ SHAPES: Final[Mapping[type, Shape]] = {
     for shapes in (
         account.SHAPES,
         catalog.SHAPES,
+        meter.SHAPES,
         customer.SHAPES,
         subscription.SHAPES,
+        schedule.SHAPES,
         invoice.SHAPES,
         _OF_THE_ENGINE,
     )

@@ -30,7 +30,7 @@ def retry_policy(policy: Any, field: str, findings: Findings) -> None:
 
 
 OVERDUE_POLICY: Final = Shape(OverduePolicy, {"days_after_due": numbers.whole(1, DAYS_AFTER_DUE_MAX, " days")})
-EMAILS: Final = Shape(EmailSettings, {"cancellation_policy_url": text.URL})
+EMAILS: Final = Shape(EmailSettings, {"cancellation_policy_url": text.URL, "billing_page_url": text.URL})
 
 SHAPES: Final = (
     Shape(

@@ -29,6 +29,8 @@ def period_length(struct: Any, findings: Findings) -> None:
 
 
 def _meter_of_usage(recurring: Recurring, findings: Findings) -> None:
+    if recurring.meter is None and recurring.usage_type == "metered":
+        findings.add("meter", "parameter_missing", "a metered price bills the usage of a meter; name one")
     if recurring.meter is not None and recurring.usage_type != "metered":
         findings.add(
             "meter", "parameters_exclusive", "only metered prices have a meter; set usage_type, or leave it out"

@@ -22,4 +22,8 @@ CROSS JOIN LATERAL (SELECT * FROM credit_notes WHERE account_id = $1 AND id = wa
 UNION ALL
 SELECT 'customer', o.customer, o.customer
 FROM unnest($7::text[]) AS wanted (id)
-CROSS JOIN LATERAL (SELECT * FROM books WHERE account_id = $1 AND customer = wanted.id OFFSET 0) AS o;
+CROSS JOIN LATERAL (SELECT * FROM books WHERE account_id = $1 AND customer = wanted.id OFFSET 0) AS o
+UNION ALL
+SELECT 'subscription_schedule', o.id, o.customer
+FROM unnest($8::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM subscription_schedules WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;

@@ -35,6 +35,18 @@ SELECT account_id, id FROM test_clocks WHERE status = 'advancing' ORDER BY accou
 -- A test clock whose customers are gone.
 DELETE FROM test_clocks WHERE account_id = $1 AND id = $2;
 
+-- name: delete_meter_events
+-- The meter events of a deleted clock's customers.
+DELETE FROM meter_events WHERE account_id = $1 AND customer = ANY ($2);
+
+-- name: delete_meter_tallies
+-- The tallies of a deleted clock's customers.
+DELETE FROM meter_tallies WHERE account_id = $1 AND customer = ANY ($2);
+
+-- name: delete_messages
+-- The messages to a deleted clock's customers, also those that wait.
+DELETE FROM messages WHERE account_id = $1 AND customer = ANY ($2);
+
 -- name: delete_payment_attempts
 -- The payment attempts of a deleted clock's customers.
 DELETE FROM payment_attempts WHERE account_id = $1 AND customer = ANY ($2);
@@ -62,6 +74,10 @@ DELETE FROM invoices WHERE account_id = $1 AND customer = ANY ($2);
 -- name: delete_subscriptions
 -- The subscriptions of a deleted clock's customers.
 DELETE FROM subscriptions WHERE account_id = $1 AND customer = ANY ($2);
+
+-- name: delete_subscription_schedules
+-- The schedules of a deleted clock's customers.
+DELETE FROM subscription_schedules WHERE account_id = $1 AND customer = ANY ($2);
 
 -- name: delete_payment_methods
 -- The payment methods of a deleted clock's customers.
