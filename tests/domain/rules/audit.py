@@ -90,6 +90,9 @@ def _attempts(invoice: Invoice, book: Book) -> None:
     for item in attempts:
         assert 0 <= item.amount_refunded <= item.amount, what
         assert (item.state in UNRESOLVED) == (item.check_at is not None), what
+        assert item.state in UNRESOLVED or not item.needs_review, what
+    for given in book.refunds.values():
+        assert (given.status in ("pending", "unknown")) == (given.check_at is not None), given
     kept = [item for item in attempts if item.state == "succeeded" and item.amount_refunded == 0]
     kept = [item for item in kept if invoice.status == "paid" or item.id not in looked_at]
     if invoice.status == "paid" and invoice.amount_paid and not invoice.paid_out_of_band:

@@ -199,7 +199,7 @@ def change_customer(**fields: Any) -> Step:
 
     def step(story: Story) -> None:
         said = dict(fields)
-        if isinstance(said.get("default_payment_method"), str) and not said["default_payment_method"].startswith("pm_"):
+        if isinstance(said.get("default_payment_method"), str):
             said["default_payment_method"] = story.method(said["default_payment_method"]).id
         _try(story, c.UpdateCustomer(id=story.book.customer.id, **said))
 

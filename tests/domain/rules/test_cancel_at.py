@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.domain.rules.sights import balance, events, invoice, invoices, pending, period, refused, sub, totals
+from tests.domain.rules.sights import (
+    balance,
+    events,
+    invoice,
+    invoices,
+    no_events,
+    pending,
+    period,
+    refused,
+    sub,
+    totals,
+)
 from tests.domain.rules.steps import Fields, Row, mark, row, subscribe, to, update
 
 HALF_YEAR: Fields = {"cancel_at": "2024-07-01"}
@@ -197,6 +208,15 @@ AT_A_MOMENT = [
         update(cancel_at="2025-03-16"),
         sub(cancel_at="2025-03-16", cancel_at_period_end=False),
     ),
+    row(
+        "exactly at the end of the period: no renewal is announced",
+        subscribe("M31"),
+        update(cancel_at="2025-02-01"),
+        mark(),
+        to("2025-01-31"),
+        no_events(),
+    ),
+    row("now", subscribe("M31"), update(cancel_at="2025-01-01"), refused("time_out_of_range", "cancel_at")),
 ]
 
 

@@ -231,6 +231,13 @@ NOW = [
         item(100, of_subscription=True),
         refused("subscription_terminal", "subscription"),
     ),
+    row(
+        "what was said of it before is kept",
+        subscribe("M31"),
+        update(cancellation_feedback="unused", cancellation_comment="later"),
+        cancel(comment="now"),
+        sub(cancellation_details__feedback="unused", cancellation_details__comment="now"),
+    ),
 ]
 
 AT_PERIOD_END = [

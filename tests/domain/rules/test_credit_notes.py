@@ -19,12 +19,14 @@ from tests.domain.rules.steps import (
     Row,
     adjust_balance,
     attach,
+    bill,
     change_customer,
     confirm,
     credit,
     delete_customer,
     finalize,
     give_up,
+    item,
     mark,
     one_off,
     pay,
@@ -151,6 +153,7 @@ AFTER_PAYMENT = [
     row(
         "not voided any more", PAID, credit(300, credit_amount=300), void_credit(), refused("credit_note_not_voidable")
     ),
+    row("all of it", PAID, credit(1000, credit_amount=1000), balance(-1000)),
 ]
 
 REFUNDS = [
@@ -203,6 +206,17 @@ BALANCE = [
         confirm(),
         refused("invoice_no_payment_method"),
         card=None,
+    ),
+    row(
+        "nor an invoice or an item",
+        adjust_balance(-500, currency="usd"),
+        delete_customer(),
+        bill(currency="usd"),
+        refused("customer_deleted"),
+        item(1),
+        refused("customer_deleted"),
+        delete_customer(),
+        refused("customer_deleted"),
     ),
 ]
 

@@ -142,10 +142,10 @@ STUBS = [
         subscribe("M31", billing_cycle_anchor="2025-02-01"),
         period("2025-01-16", "2025-02-01"),
         sub(billing_cycle_anchor="2025-02-01"),
-        invoice(status="paid", lines=[(1600, "2025-01-16", "2025-02-01")]),
+        invoice(status="paid", lines=[(1600, "2025-01-16", "2025-02-01")], lines__0__proration=True),
         to("2025-02-01"),
         period("2025-02-01", "2025-03-01"),
-        invoice(lines=[(3100, "2025-02-01", "2025-03-01")]),
+        invoice(lines=[(3100, "2025-02-01", "2025-03-01")], lines__0__proration=False),
         start="2025-01-16",
     ),
     row(

@@ -228,6 +228,7 @@ HARD = [
             invoice.payment_failed attempt_count=2
         """),
         invoice(payment_intent__last_payment_error__decline_code="lost_card"),
+        invoice(payment_intent__last_payment_error__code="card_declined"),
         to("2025-02-16 01:00"),
         invoice(attempt_count=4),
         sub(status="canceled"),

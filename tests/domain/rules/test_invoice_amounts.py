@@ -216,6 +216,13 @@ NUMBERS = [
         change_customer(name="Jenny Smith"),
         invoice(customer_name="Jenny Rosen", customer_email="jenny@example.com"),
     ),
+    row(
+        "a sequence that begins elsewhere",
+        one_off(1000),
+        finalize(),
+        invoice(number="S_000001-0042"),
+        next_invoice_sequence=42,
+    ),
 ]
 
 DESCRIPTORS = [

@@ -208,6 +208,12 @@ EDITING = [
     row("voiding what was given up", one_off(1000), finalize(), give_up(), void(), invoice(status="void")),
     row("voiding what is paid", one_off(1000), pay(), void(), refused("invoice_state_invalid")),
     row("finalizing twice", one_off(1000), finalize(), finalize(), refused("invoice_state_invalid")),
+    row(
+        "cleared days until due change nothing",
+        one_off(1000, **SENT),
+        change_invoice(days_until_due=None),
+        invoice(due_date="2025-01-11", days_until_due=10),
+    ),
 ]
 
 

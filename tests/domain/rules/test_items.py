@@ -139,7 +139,7 @@ CARDS = [
         attach(BAD),
         detach(BAD),
         mark(),
-        change_customer(default_payment_method="pm_1"),
+        change_customer(default_payment_method=BAD),
         refused("resource_missing", "default_payment_method"),
     ),
     row(

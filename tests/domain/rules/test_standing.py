@@ -7,7 +7,7 @@ import pytest
 from billing_server.domain.account import Settings
 from billing_server.domain.dunning import RetryPolicy
 from tests.domain.rules.shop import BAD, OK
-from tests.domain.rules.sights import balance, customer, events, invoice, invoices, sub
+from tests.domain.rules.sights import balance, customer, events, invoice, invoices, no_events, sub
 from tests.domain.rules.steps import (
     Fields,
     Row,
@@ -22,6 +22,7 @@ from tests.domain.rules.steps import (
     give_up,
     item,
     mark,
+    one_off,
     pause,
     pay,
     row,
@@ -125,6 +126,28 @@ PAID = [
         pay(paid_out_of_band=True),
         sub(status="active"),
         settings=LEAVE,
+    ),
+    row(
+        "a newer invoice made by hand fails, and the latest of the subscription is paid: active",
+        WEEKLY,
+        bill(of_subscription=True, auto_advance=True),
+        item(900, on=-1),
+        finalize(),
+        attach(OK),
+        pay(1),
+        sub(status="active"),
+        settings=LEAVE,
+    ),
+    row(
+        "an invoice that was voided by a pause does not hide the one that fails after it",
+        subscribe("M10"),
+        attach(BAD),
+        to("2025-02-01 00:30"),
+        pause("void"),
+        update(quantity=2, proration_behavior="always_invoice"),
+        to("2025-02-01 01:00"),
+        invoices("paid", "open", "void"),
+        sub(status="past_due"),
     ),
 ]
 
@@ -379,6 +402,18 @@ VOIDED = [
         balance(0),
         card=None,
     ),
+    row(
+        "the most recent, and the one before was never asked for",
+        subscribe("W7", answers=["paid"]),
+        to("2025-01-08"),
+        finalize(auto_advance=False),
+        to("2025-01-15 01:00"),
+        sub(status="past_due"),
+        void(2),
+        sub(status="active"),
+        card=BAD,
+        settings=LEAVE,
+    ),
 ]
 
 ENDS = [
@@ -411,6 +446,16 @@ ENDS = [
         to("2025-06-01"),
         invoices("paid", "void", "draft"),
         invoice(2, auto_advance=False),
+    ),
+    row(
+        "a deleted customer's sent invoice falls due without a word",
+        one_off(900, collection_method="send_invoice", days_until_due=5),
+        finalize(),
+        delete_customer(),
+        mark(),
+        to("2025-03-01"),
+        no_events(),
+        customer(delinquent=False),
     ),
 ]
 
