@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+# The launcher forks to start PostgreSQL as another user; gRPC's fork handlers would write into that child's output.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
 import asyncpg
 import pytest
 
@@ -73,3 +76,8 @@ async def _administer(database_url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start processes go first: before gRPC's threads run in this one, which forking would upset."""
+    items.sort(key=lambda item: "/tests/start/" not in item.path.as_posix())
