@@ -84,8 +84,10 @@ class Listener:
             self._callback(None)
             while not lost.is_set():
                 # A connection may die without a word; asking now and then finds out.
+                # No wait_for here: when the connection breaks just as this task is canceled, it would swallow that.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(lost.wait(), _PROBE_SECONDS)
+                    async with asyncio.timeout(_PROBE_SECONDS):
+                        await lost.wait()
                     return
                 await connection.execute("SELECT 1", timeout=_CONNECT_SECONDS_MAX)
         finally:
