@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -16,9 +17,21 @@ from billing_client import BillingClient
 from billing_server.bootstrap import Server
 from billing_server.domain.message import Message
 from billing_server.store.message import MessageFilter
+from billing_server.store.migrate import migrate
+from tests.conftest import temporary_database
 from tests.scenarios.world import BAD, OK, World, at
+from tests.serving import new_caller, serving
 
 JENNY = "jenny@example.com"
+
+
+@pytest.fixture
+async def alone(database_url: str, data_directory: Path) -> AsyncIterator[Server]:
+    """A server on a database of its own: servers that other tests leave running would write these letters, too."""
+    async with temporary_database(database_url) as url:
+        await migrate(url)
+        async with serving(url, data_directory) as served:
+            yield served
 
 
 async def messages(server: Server, world: World) -> list[Message]:
@@ -84,9 +97,14 @@ async def test_82_nothing_while_collection_is_paused(server: Server, client: Bil
     assert await world.events("invoice.upcoming"), "only for what is collected again"
 
 
-async def test_letters_are_written_into_the_data_directory(
-    server: Server, client: BillingClient, data_directory: Path
-) -> None:
+async def test_letters_are_written_into_the_data_directory(alone: Server, data_directory: Path) -> None:
+    caller = await new_caller(alone)
+    await caller.close()
+    async with BillingClient(str(alone.address), caller.secret) as client:
+        await check_letters(alone, client, data_directory / "mail")
+
+
+async def check_letters(server: Server, client: BillingClient, folder: Path) -> None:
     world = await World.begin(client, "2025-01-01")
     emails = {"cancellation_policy_url": "https://shop.example/cancel", "billing_page_url": "https://shop.example/pay"}
     await world.settings(company_name="Jenny's Shop", statement_descriptor="SHOP EXAMPLE", emails=emails)
@@ -94,7 +112,7 @@ async def test_letters_are_written_into_the_data_directory(
     await world.subscribe(customer, await world.price(3100), trial_period_days=14)
     await world.advance("2025-01-16")
     staged = {message.id for message in await messages(server, world)}
-    reminder, receipt = await letters(data_directory / "mail", staged)
+    reminder, receipt = await letters(folder, staged)
     assert parsedate_to_datetime(str(receipt["Date"])).timestamp() == at("2025-01-15T01:00")
     assert (receipt["To"], receipt["X-Billing-Test-Clock"]) == (JENNY, world.clock)
     text, page = (str(receipt.get_body((kind,)).get_content()) for kind in ("plain", "html"))  # type: ignore[union-attr]  # both are there
