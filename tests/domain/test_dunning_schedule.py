@@ -67,10 +67,10 @@ def test_smart_retries_ask_the_model_given() -> None:
 
     def at_noon(first_failure_at: int, window_seconds: int, max_retries: int, k: int) -> int:
         asked.append((first_failure_at, window_seconds, max_retries, k))
-        return 12
+        return first_failure_at + 12
 
     policy = RetryPolicy(kind="smart", max_retries=4, window="three_weeks")
-    assert next_retry_at(policy, FIRST_FAILURE, FIRST_FAILURE, 2, at_noon) == 12
+    assert next_retry_at(policy, FIRST_FAILURE, FIRST_FAILURE, 2, at_noon) == FIRST_FAILURE + 12
     assert next_retry_at(policy, FIRST_FAILURE, FIRST_FAILURE, 4, at_noon) is None
     assert asked == [(FIRST_FAILURE, 21 * DAY, 4, 3)]
 

@@ -378,7 +378,7 @@ def _wait_for_payment(turn: Turn, before: Subscription, change: Change, *, trial
     """Invoice the change, and let it take effect when that is paid (semantics 2.4)."""
     invoice_id = turn.new_id("in")
     after = change.after
-    moments = (turn.now + INCOMPLETE_LIFETIME_SECONDS, before.trial_end, before.current_period_end)
+    moments = (turn.now + INCOMPLETE_LIFETIME_SECONDS, before.trial_end, after.trial_end, before.current_period_end)
     moved = (
         after.current_period_end != before.current_period_end
         or after.current_period_start != before.current_period_start

@@ -87,7 +87,8 @@ def next_retry_at(
     """Return the instant of the next retry, or None when the policy has none left.
 
     Attempts are counted from when they were due, not from when they ran, so that a late worker does not
-    shift a schedule. `retries_done` counts retries only, also those that made no charge.
+    shift a schedule. `retries_done` counts retries only, also those that made no charge. Times of a smart policy
+    that are over, because it came later or an outcome was unknown for long, are left out.
 
     Raises:
         ValueError: `retries_done` is negative.
@@ -98,9 +99,12 @@ def next_retry_at(
         if retries_done >= len(policy.retry_days):
             return None
         return last_attempt_due_at + policy.retry_days[retries_done] * DAY
-    if retries_done >= policy.max_retries:
-        return None
-    return model(first_failure_at, WINDOW_DAYS[policy.window] * DAY, policy.max_retries, retries_done + 1)
+    window_seconds = WINDOW_DAYS[policy.window] * DAY
+    for k in range(retries_done + 1, policy.max_retries + 1):
+        moment = model(first_failure_at, window_seconds, policy.max_retries, k)
+        if moment > last_attempt_due_at:
+            return moment
+    return None
 
 
 def check_retry_policy(policy: RetryPolicy) -> None:

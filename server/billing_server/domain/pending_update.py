@@ -28,7 +28,8 @@ def apply(turn: Turn, subscription: Subscription, pending: PendingUpdate) -> Sub
             changes[name] = value
     if pending.trial_end is not None and pending.trial_end > turn.now:
         changes["status"] = "trialing"
-        changes["trial_start"] = subscription.trial_start or turn.now
+        again = subscription.billing_mode == "flexible" and subscription.status != "trialing"
+        changes["trial_start"] = turn.now if again else subscription.trial_start or turn.now
     elif subscription.status in ("past_due", "unpaid") or pending.trial_end is not None:
         changes["status"] = "active"
     if pending.billing_cycle_anchor is not None:

@@ -153,6 +153,14 @@ SCHEDULES = [
         confirm(),
         sub(status="active"),
     ),
+    row(
+        "a smart policy that comes in the middle goes on from now, not from the past",
+        BASE,
+        to("2025-02-02"),
+        settings(retry_policy=RetryPolicy(kind="smart", max_retries=8, window="one_week")),
+        to("2025-02-04 01:00"),
+        invoice(attempt_count=2, next_payment_attempt="2025-02-04 13:00"),
+    ),
 ]
 
 RECOVERY = [

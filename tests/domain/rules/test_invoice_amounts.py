@@ -223,6 +223,7 @@ NUMBERS = [
         invoice(number="S_000001-0042"),
         next_invoice_sequence=42,
     ),
+    row("a prefix of one's own", one_off(1000), finalize(), invoice(number="JEN-0001"), invoice_prefix="JEN"),
 ]
 
 DESCRIPTORS = [

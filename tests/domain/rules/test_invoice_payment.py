@@ -118,6 +118,22 @@ PAYING = [
         to("2025-01-01 01:00"),
         invoice(status="paid", attempt_count=1),
     ),
+    row(
+        "one that is sent, declined by hand: not retried",
+        one_off(1000, auto_advance=True, **SENT),
+        attach(BAD),
+        pay(),
+        invoice(status="open", attempt_count=1, next_payment_attempt=None),
+    ),
+    row(
+        "an action that nobody can take off session",
+        one_off(1000),
+        finalize(),
+        attach(ASK),
+        confirm(),
+        confirm(off_session=True),
+        invoice(status="open", payment_intent__status="requires_payment_method"),
+    ),
 ]
 
 FROZEN: Fields = {
