@@ -16,7 +16,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from billing_server.api.call import AUTHORIZATION_KEY, REQUEST_ID_KEY, RUNNING, Call
-from billing_server.api.endpoints import Edge, Gathering, Streaming, Unary
+from billing_server.api.endpoints import Conversing, Edge, Gathering, Streaming, Unary
 from billing_server.api.limits import Limits
 from billing_server.api.open_streams import OpenStreams
 from billing_server.api.refusals import (
@@ -147,6 +147,31 @@ class Chain:
                 code = CODES[status.code].name
                 await _abort(context, call, status)
                 raise AssertionError("a call went on after its end") from error
+            finally:
+                self._end(call, code, started)
+
+        return handle
+
+    def conversing(self, method: Method, endpoint: Conversing) -> Callable[[AsyncIterator[bytes], Context], Any]:
+        """The handler of a method that is asked by a stream and answers by one, each at its own pace."""
+
+        async def handle(requests: AsyncIterator[bytes], context: Context) -> None:
+            call = self._begin(method, context)
+            started = time.monotonic()
+            code = "OK"
+            try:
+                await self._admit(call)
+                with self._limits.stream(call.identity.key_id):
+                    asked = (parse(method.request_type, request) async for request in requests)
+                    messages = endpoint(self._edge, call, asked)
+                    await self._streams.run(call.identity, self._pump(context, call, messages))
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except Exception as error:  # noqa: BLE001  # the outermost layer tells every failure, and nothing of it
+                status = self._status(call, error)
+                code = CODES[status.code].name
+                await _abort(context, call, status)
             finally:
                 self._end(call, code, started)
 

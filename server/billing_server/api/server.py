@@ -10,6 +10,7 @@ import grpc
 from billing_server.api import (
     accounts,
     catalog,
+    consumers,
     customers,
     events,
     invoices,
@@ -33,6 +34,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *meters.ENDPOINTS,
     *payments.ENDPOINTS,
     *events.ENDPOINTS,
+    *consumers.ENDPOINTS,
     *test_clocks.ENDPOINTS,
 )
 
@@ -70,5 +72,7 @@ def _handler(chain: Chain, endpoint: Endpoint) -> grpc.RpcMethodHandler[Any, Any
         return grpc.unary_stream_rpc_method_handler(chain.streaming(method, endpoint.streaming))
     if endpoint.gathering is not None:
         return grpc.stream_unary_rpc_method_handler(chain.gathering(method, endpoint.gathering))
+    if endpoint.conversing is not None:
+        return grpc.stream_stream_rpc_method_handler(chain.conversing(method, endpoint.conversing))
     assert endpoint.unary is not None
     return grpc.unary_unary_rpc_method_handler(chain.unary(method, endpoint.unary))

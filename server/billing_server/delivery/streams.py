@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from billing_server.delivery.tail import Tail
+from billing_server.delivery.tail import Tails
 from billing_server.domain.errors import InvalidArgument, OutOfRange, Violation
 from billing_server.engine.bell import Bell
 from billing_server.store.event import EventFilter, EventPage, StoredEvent
@@ -60,12 +60,12 @@ class _Progress:
 class EventStreams:
     """The streams of one process."""
 
-    def __init__(self, store: Store, bell: Bell, *, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(self, store: Store, bell: Bell, tails: Tails, *, poll_seconds: float = POLL_SECONDS) -> None:
         self._store = store
         self._bell = bell
+        self._tails = tails
         self.poll_seconds = poll_seconds
         self._open: set[_Progress] = set()
-        self._tails: dict[str, Tail] = {}
 
     @property
     def lag(self) -> int:
@@ -80,7 +80,7 @@ class EventStreams:
         wanted = _read(request)
         with (
             self._bell.listening(account_id) as rung,
-            self._tail(account_id) as tail,
+            self._tails.of(account_id) as tail,
             self._progress() as progress,
         ):
             progress.reached = await self._start(account_id, wanted.after)
@@ -93,12 +93,12 @@ class EventStreams:
                 page = tail.take(progress.reached, limit, wanted.events)
                 if page is None:
                     page = await self._look(account_id, wanted.events, progress.reached, limit)
-                limit = min(wanted.batch_max, _fitting(page.events))
+                limit = min(wanted.batch_max, fitting(page.events))
                 progress.head, progress.reached = page.head, page.scanned_to
                 at_head = page.scanned_to >= page.head
                 silent_for = time.monotonic() - told_at
                 if page.events or (at_head and not caught_up) or silent_for >= wanted.heartbeat_seconds:
-                    for batch in _batches(account_id, page, caught_up=at_head):
+                    for batch in batches(account_id, page, caught_up=at_head):
                         yield batch
                     told_at = time.monotonic()
                 caught_up = caught_up or at_head
@@ -107,20 +107,6 @@ class EventStreams:
                     silence_left = told_at + wanted.heartbeat_seconds - time.monotonic()
                     await _wait(rung, min(self.poll_seconds, silence_left))
                     look = rung.is_set() or tail.age >= self.poll_seconds
-
-    @contextlib.contextmanager
-    def _tail(self, account_id: str) -> Iterator[Tail]:
-        """The tail that the account's streams share, kept for as long as there are some."""
-        tail = self._tails.get(account_id)
-        if tail is None:
-            tail = self._tails[account_id] = Tail(self._store, account_id)
-        tail.users += 1
-        try:
-            yield tail
-        finally:
-            tail.users -= 1
-            if not tail.users:
-                del self._tails[account_id]
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[_Progress]:
@@ -141,7 +127,7 @@ class EventStreams:
             return oldest - 1
         if after > head:
             raise OutOfRange(f"position {after} is ahead of the log", oldest=oldest, newest=head)
-        _refuse_gap(after, oldest, head)
+        refuse_gap(after, oldest, head)
         return after
 
     async def _look(self, account_id: str, wanted: EventFilter, reached: int, limit: int) -> EventPage:
@@ -151,11 +137,11 @@ class EventStreams:
             if page.scanned_to > reached and not _is_dense(page.events, reached, page.scanned_to):
                 # What is missing was filtered out, or has been purged since the position was reached.
                 oldest = await view.oldest()
-                _refuse_gap(reached, page.head + 1 if oldest is None else oldest, page.head)
+                refuse_gap(reached, page.head + 1 if oldest is None else oldest, page.head)
         return page
 
 
-def _fitting(events: Sequence[StoredEvent]) -> int:
+def fitting(events: Sequence[StoredEvent]) -> int:
     """How many events like these make a batch of the largest size: so many are read next, and held in memory."""
     size = sum(len(event.payload) for event in events)
     return max(1, len(events) * BATCH_BYTES_MAX // size) if size else _FIRST_READ
@@ -166,8 +152,8 @@ def _is_dense(events: Sequence[StoredEvent], after: int, until: int) -> bool:
     return len(events) == until - after
 
 
-def _refuse_gap(after: int, oldest: int, head: int) -> None:
-    """Refuse to skip events silently."""
+def refuse_gap(after: int, oldest: int, head: int) -> None:
+    """Refuse to skip events silently. Raises OutOfRange."""
     if after + 1 < oldest:
         raise OutOfRange(
             f"the events after position {after} are no longer kept; the oldest is at {oldest}",
@@ -176,7 +162,7 @@ def _refuse_gap(after: int, oldest: int, head: int) -> None:
         )
 
 
-def _batches(account_id: str, page: EventPage, *, caught_up: bool) -> Iterator[bytes]:
+def batches(account_id: str, page: EventPage, *, caught_up: bool) -> Iterator[bytes]:
     """The events as batches of bounded size, at least one; only the last may tell that it reaches the head."""
     part: list[tuple[int, bytes]] = []
     size = 0

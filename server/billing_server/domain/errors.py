@@ -83,6 +83,7 @@ REASONS: frozenset[str] = frozenset(
         "deadline_exceeded",
         "unavailable",
         "internal",
+        "consumer_silent",
     }
 )
 

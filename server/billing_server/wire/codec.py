@@ -40,6 +40,7 @@ from billing_server.wire.events import (
     event_batch_bytes,
     event_id,
     position_of,
+    redelivery_bytes,
     with_position,
 )
 from billing_server.wire.parsing import parse
@@ -54,6 +55,7 @@ __all__ = [
     "event_id",
     "parse",
     "position_of",
+    "redelivery_bytes",
     "with_position",
 ]
 
