@@ -30,6 +30,7 @@ UNKNOWN_OF = {
     "refund": "re",
     "clock": "clock",
     "meter": "mtr",
+    "consumer": "consumer",
     "event": "evt",
     "api_key": "key",
     "product": "prod",
@@ -39,6 +40,9 @@ UNKNOWN_OF = {
 async def call(caller: Caller, name: str, request: bytes, metadata: tuple[tuple[str, str], ...]) -> bytes:
     """Call any method with bytes; of a stream, the first message."""
     path = path_of(name)
+    if METHODS[path].gathers and METHODS[path].streams:
+        conversing: Any = caller.channel.stream_stream(path)
+        return await first_message(name, conversing(iter([request]), metadata=metadata, timeout=20))
     if METHODS[path].gathers:
         gathering: Any = caller.channel.stream_unary(path)
         response: bytes = await gathering(iter([request]), metadata=metadata, timeout=20)
@@ -46,7 +50,11 @@ async def call(caller: Caller, name: str, request: bytes, metadata: tuple[tuple[
     if not METHODS[path].streams:
         return await caller.raw(path, request, metadata)
     stub: Any = caller.channel.unary_stream(path)
-    stream = stub(request, metadata=metadata, timeout=20)
+    return await first_message(name, stub(request, metadata=metadata, timeout=20))
+
+
+async def first_message(name: str, stream: Any) -> bytes:
+    """The first message of a stream, which is broken off then."""
     try:
         first = await stream.read()
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, Recurring
 from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest, GetPriceRequest
 from billing.v1.customer_service_pb2 import AttachPaymentMethodRequest, CreateCustomerRequest
-from billing.v1.event_service_pb2 import ListEventsRequest
+from billing.v1.event_service_pb2 import CreateConsumerRequest, ListEventsRequest
 from billing.v1.invoice_service_pb2 import (
     CreateCreditNoteRequest,
     CreateInvoiceItemRequest,
@@ -88,6 +89,9 @@ async def build(caller: Caller) -> World:
     meter = await caller.meters.CreateMeter(
         CreateMeterRequest(display_name="Calls", event_name="calls", formula=METER_FORMULA_SUM), metadata=login
     )
+    consumer = await caller.events.CreateConsumer(
+        CreateConsumerRequest(name=f"consumer_{uuid.uuid4().hex}"), metadata=login
+    )
     events = await caller.events.ListEvents(ListEventsRequest(page_size=1), metadata=login)
     return {
         "customer": customer,
@@ -105,6 +109,7 @@ async def build(caller: Caller) -> World:
         "refund": refund.id,
         "clock": clock.id,
         "meter": meter.id,
+        "consumer": consumer.name,
         "event": events.events[0].id,
         "api_key": caller.key_id,
         "product": (await _product_of(caller, price)),
@@ -190,6 +195,15 @@ REQUESTS: Mapping[str, Any] = {
     "EventService/GetEvent": {"id": "$event"},
     "EventService/ListEvents": {"object_id": "$customer"},
     "EventService/StreamEvents": {"object_ids": ["$customer"], "heartbeat_seconds": 1},
+    "EventService/CreateConsumer": {"name": "another", "types": ["invoice.*"]},
+    "EventService/GetConsumer": {"name": "$consumer"},
+    "EventService/ListConsumers": {},
+    "EventService/UpdateConsumer": {"name": "$consumer", "tries_max": 3},
+    "EventService/SeekConsumer": {"name": "$consumer", "start": "CONSUMER_START_HEAD"},
+    "EventService/Consume": {"opening": {"consumer": "$consumer"}},
+    "EventService/ListParkedEvents": {"consumer": "$consumer"},
+    "EventService/RetryParkedEvents": {"consumer": "$consumer", "all": True},
+    "EventService/DropParkedEvents": {"consumer": "$consumer", "all": True},
     "TestClockService/CreateTestClock": {"name": "another"},
     "TestClockService/GetTestClock": {"id": "$clock"},
     "TestClockService/ListTestClocks": {},
@@ -202,6 +216,7 @@ REQUESTS: Mapping[str, Any] = {
     "CustomerService/DetachPaymentMethod": {"id": "$payment_method"},
     "CustomerService/DeleteCustomer": {"id": "$customer"},
     "TestClockService/DeleteTestClock": {"id": "$clock"},
+    "EventService/DeleteConsumer": {"name": "$consumer"},
 }
 """A request for each method, as JSON with `$names` in the place of ids; what destroys stands last."""
 

@@ -9,8 +9,10 @@ import asyncpg
 import pytest
 
 from billing_server.domain.account import ApiKey
+from billing_server.domain.consumer import Consumer, Parked, ShardState
 from billing_server.domain.metering import Bucket
 from billing_server.domain.tally import Tally
+from billing_server.store.consumer import Share
 from billing_server.store.database import Connection, Database, account_setting
 from billing_server.store.errors import StoreCorrupted
 from billing_server.store.idempotency import IdempotencyRow
@@ -50,9 +52,14 @@ async def full_account(store: Store, account_id: str) -> str:
         await unit.insert_test_clock(clock)
         await unit.insert_api_key(key, key.id.encode())
         await unit.save_pages(products=[product], prices=[samples.price(product)], meters=[samples.meter()])
+        await unit.create_consumer(Consumer(id="crm", created=NOW), 0)
         await unit.insert_meter_events([(owner.id, "mtr_1", bytes(16), NOW, 1, NOW)])
         await unit.save_tallies([(Bucket(owner.id, "mtr_1", 60, NOW - NOW % 60), Tally(1, 1, 1, NOW, NOW))], [])
         await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row], [samples.message(owner)])
+    await store.meet_consumer(account_id, Share(consumer="crm", connection="con_1"), 60)
+    parked = Parked(position=1, shard=0, tries=5, reason="declined")
+    state = ShardState(shard=0, position=1, floor=1)
+    await store.store_share(account_id, Share(consumer="crm", connection="con_1", states=[state], parked=[parked]))
     did = GatewayRow(key="pa_1", fingerprint=b"print", outcome=b"{}", effects=1, created=NOW)
     await store.remember_charges(account_id, [did])
     await store.remember_refunds(account_id, [did])

@@ -155,15 +155,14 @@ class Chain:
     def conversing(self, method: Method, endpoint: Conversing) -> Callable[[AsyncIterator[bytes], Context], Any]:
         """The handler of a method that is asked by a stream and answers by one, each at its own pace."""
 
-        async def handle(requests: AsyncIterator[bytes], context: Context) -> None:
+        async def handle(_requests: AsyncIterator[bytes], context: Context) -> None:
             call = self._begin(method, context)
             started = time.monotonic()
             code = "OK"
             try:
                 await self._admit(call)
                 with self._limits.stream(call.identity.key_id):
-                    asked = (parse(method.request_type, request) async for request in requests)
-                    messages = endpoint(self._edge, call, asked)
+                    messages = endpoint(self._edge, call, _asked(method, context))
                     await self._streams.run(call.identity, self._pump(context, call, messages))
             except asyncio.CancelledError:
                 code = "CANCELLED"
@@ -239,6 +238,12 @@ class Chain:
         )
         if LOGGER.isEnabledFor(level):
             LOGGER.log(level, "%s %s in %.1f ms", call.name, code, seconds * 1000, extra={"code": code})
+
+
+async def _asked(method: Method, context: Context) -> AsyncIterator[Any]:
+    """The requests of a stream. Read one by one: grpc's own iterator is not closed when its reader stops early."""
+    while (request := await context.read()) is not grpc.aio.EOF:
+        yield parse(method.request_type, request)
 
 
 async def _abort(context: Context, call: Call, status: Status) -> None:

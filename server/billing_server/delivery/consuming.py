@@ -113,8 +113,10 @@ class Connection:
             async for message in self._deliver(tail):
                 yield message
         finally:
-            for task in tasks:
-                task.cancel()
+            # What is being stored is stored to its end: that takes no longer than breaking off and saying it again.
+            async with self._storing:
+                for task in tasks:
+                    task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
