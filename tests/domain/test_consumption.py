@@ -59,7 +59,7 @@ def handed_over(hand: Hand, log: list[Logged], now: float, real_now: int) -> Han
 
 
 def test_every_subject_has_one_shard_that_never_changes() -> None:
-    assert [shard_of(subject) for subject in ("cus_a", "cus_b", "prod_1")] == [13, 18, 3]
+    assert [shard_of(subject) for subject in ("cus_a", "cus_b", "prod_1")] == [8, 18, 25]
     assert {shard_of(f"cus_{number}") for number in range(1_000)} == set(range(SHARDS))
     assert subject_of(None, "prod_1") == "prod_1"
     assert subject_of("cus_a", "in_1") == "cus_a"
@@ -120,8 +120,9 @@ def test_deadlines_pass_and_are_extended() -> None:
 def test_what_is_acknowledged_through_a_position_was_delivered() -> None:
     hand = whole_hand()
     admit(hand, logged("a", "a", "b", "b"))
-    hand.apply(Step(declined=[Declined([1], 0, "no")], through=3), now=0)
-    assert (hand.in_flight, hand.held) == (0, 3) or (hand.in_flight, hand.held) == (1, 2)
+    hand.apply(Step(declined=[Declined([1], 0, "no")]), now=0)
+    hand.apply(Step(through=3), now=0)
+    assert (hand.in_flight, hand.held) == (1, 2)
     assert again(hand, now=10) == [1, 2]
     hand.apply(Step(through=4), now=10)
     assert (hand.in_flight, hand.held, hand.floor) == (0, 0, 4)
@@ -214,7 +215,6 @@ class Consuming(RuleBasedStateMachine):
         self.hand = whole_hand()
         self.now = 0.0
         self.settled: set[int] = set()
-        self.acknowledged: set[int] = set()
         self.flying: dict[int, None] = {}
         self.parked: set[int] = set()
 

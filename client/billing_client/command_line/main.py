@@ -15,6 +15,7 @@ from billing_client.command_line import (
     accounts,
     audits,
     clocks,
+    consumers,
     credit_notes,
     customers,
     events,
@@ -52,6 +53,7 @@ app.add_typer(invoices.items, name="invoice-items")
 app.add_typer(credit_notes.app, name="credit-notes")
 app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
+app.add_typer(consumers.app, name="consumers")
 app.add_typer(mail.app, name="mail")
 app.add_typer(clocks.app, name="clock")
 app.add_typer(replays.app, name="replay")

@@ -54,6 +54,16 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "PaymentAttempt": ("id", "number", "kind", "state", "amount", "error.code", "error.decline_code", "due_at"),
     "Refund": ("id", "invoice", "amount", "reason", "status", "created"),
     "Event": ("position", "created", "type", "object_id", "customer"),
+    "Consumer": (
+        "name",
+        "types",
+        "customer",
+        "progress.lag",
+        "progress.unacknowledged",
+        "progress.parked",
+        "progress.connections",
+    ),
+    "ParkedEvent": ("position", "event.type", "event.object_id", "event.customer", "tries", "parked_at", "reason"),
     "TestClock": ("id", "name", "frozen_time", "status"),
     "Tier": ("up_to", "unit_amount", "flat_amount"),
 }
