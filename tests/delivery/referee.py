@@ -41,8 +41,8 @@ class Referee:
         for position in sorted(log):
             self._unsettled[log[position]][position] = None
 
-    def delivered(self, connection: str, position: int) -> None:
-        """A connection was given an event."""
+    def delivered(self, connection: str, position: int, now: float | None = None) -> None:
+        """A connection was given an event, now or (for who hears of it later) at a moment of the monotonic clock."""
         self.deliveries[position] += 1
         customer = self.log[position]
         given = self._given[connection]
@@ -51,7 +51,7 @@ class Referee:
                 break
             if earlier not in given:
                 self.violations.append(Violation(connection, earlier, position, "was passed over"))
-        now = time.monotonic()
+        now = time.monotonic() if now is None else now
         for other, held in self._held[customer].items():
             if other != connection:
                 self.violations += [
