@@ -1,6 +1,7 @@
 """A consumer's process, then a server's, killed with -9 in the middle of a log: nothing missed, order kept.
 
-BILLING_CONSUMER_EVENTS makes the log longer; `-s` shows the figures.
+BILLING_CONSUMER_EVENTS makes the log longer, BILLING_CONSUMER_PACE=0 the consumers as fast as they can; `-s` shows the
+figures.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 
+from billing.v1.consumer_model_pb2 import ConsumerProgress
 from billing.v1.event_service_pb2 import GetConsumerRequest
 from billing.v1.event_service_pb2_grpc import EventServiceStub
 from billing_server.bootstrap import open_engine
@@ -82,8 +84,6 @@ async def test_killed_consumers_and_servers_lose_nothing(database_url: str, tmp_
     _, key = await engine.create_api_key(account_id, "test", ["events:consume", "events:read"])
     chance = random.Random(7)
     subjects = [f"cus_{chance.randrange(CUSTOMERS)}" for _ in range(EVENTS)]
-    before = await write_log(engine, account_id, subjects)
-    log = dict(enumerate(subjects, before + 1))
     with (
         temporary_data_directory() as here,
         temporary_data_directory() as there,
@@ -98,16 +98,18 @@ async def test_killed_consumers_and_servers_lose_nothing(database_url: str, tmp_
             started.append(Consumer(name, target, tmp_path, key))
             return started[-1]
 
-        victim = start("victim", targets[0])
+        victim, orphan = start("victim", targets[0]), start("orphan", targets[0])
         start("survivor", targets[1])
+        await _until(targets[1], key, lambda progress: progress.connections == len(started))
         began = time.monotonic()
-        await eventually(lambda: victim.count >= EVENTS // 10, 60)
+        before = await write_log(engine, account_id, subjects)
+        log = dict(enumerate(subjects, before + 1))
+        await eventually(lambda: victim.count >= EVENTS // 30, 60)
         victim.kill()
-        orphan = start("orphan", targets[0])
         await eventually(lambda: orphan.count >= EVENTS // 20, 60)
         first.popen.send_signal(signal.SIGKILL)
         server_killed_at = time.monotonic()
-        await _until_settled(targets[1], key)
+        await _until(targets[1], key, lambda progress: not progress.lag and not progress.unacknowledged)
         for consumer in started:
             consumer.kill()
         referee = judged(log, started)
@@ -122,14 +124,19 @@ async def test_killed_consumers_and_servers_lose_nothing(database_url: str, tmp_
     await engine.store.close()
 
 
-async def _until_settled(target: str, key: str) -> None:
+async def _until(target: str, key: str, condition: Callable[[ConsumerProgress], bool]) -> None:
+    """Wait for a consumer's progress; it need not be there yet."""
     async with grpc.aio.insecure_channel(target) as channel:
         stub = EventServiceStub(channel)
 
         async def settled() -> bool:
             request = GetConsumerRequest(name="crm")
-            consumer = await stub.GetConsumer(request, metadata=(("authorization", f"Bearer {key}"),))
-            return not consumer.progress.lag and not consumer.progress.unacknowledged
+            try:
+                consumer = await stub.GetConsumer(request, metadata=(("authorization", f"Bearer {key}"),))
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is grpc.StatusCode.NOT_FOUND, error
+                return False
+            return condition(consumer.progress)
 
         await eventually(settled, SETTLE_SECONDS)
 
