@@ -494,6 +494,13 @@ class CreateRefund(Command, frozen=True, kw_only=True):
     metadata: Metadata = {}
 
 
+# --- automation runs
+
+
+class CancelAutomationRun(Command, frozen=True, kw_only=True):
+    id: str
+
+
 # --- commands the engine gives itself
 
 

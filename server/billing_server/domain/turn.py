@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from billing_server.domain.account import Account, Settings
+from billing_server.domain.automation import Automation, AutomationRun
 from billing_server.domain.book import Book, Decision
 from billing_server.domain.catalog import Catalog, Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
@@ -35,6 +36,8 @@ EVENT_PREFIX: Mapping[type[msgspec.Struct], str] = {
     Invoice: "invoice",
     InvoiceItem: "invoiceitem",
     CreditNote: "credit_note",
+    AutomationRun: "automation_run",
+    Automation: "automation",
     Product: "product",
     Price: "price",
 }
@@ -50,6 +53,7 @@ _MAPPING: Mapping[type[msgspec.Struct], str] = {
     PaymentAttempt: "attempts",
     Refund: "refunds",
     BalanceTransaction: "balance_transactions",
+    AutomationRun: "runs",
 }
 
 
@@ -75,11 +79,12 @@ Stored = TypeVar("Stored", bound=msgspec.Struct)
 
 
 class Pages(msgspec.Struct, frozen=True):
-    """The account's own pages, as of one version: who it is, its settings, and what it sells."""
+    """The account's own pages, as of one version: who it is, its settings, what it sells, and its automations."""
 
     account: Account
     catalog: Catalog
     version: int
+    automations: tuple[Automation, ...] = ()
 
     @property
     def settings(self) -> Settings:
@@ -90,8 +95,8 @@ class Pages(msgspec.Struct, frozen=True):
 class Turn:
     """The state of one decision in the making. `now` may move forward while time passes in the turn.
 
-    `wall_now` is real time; only the leases of charges use it. `woken` collects the subscriptions, schedules and
-    invoices whose next moment may have changed.
+    `wall_now` is real time; only the leases of charges use it. `woken` collects the subscriptions, schedules,
+    invoices and automation runs whose next moment may have changed.
     """
 
     __slots__ = (
@@ -186,6 +191,11 @@ class Turn:
         """Credit notes of the loaded invoices by id."""
         return self._maps["credit_notes"]
 
+    @property
+    def runs(self) -> Mapping[str, AutomationRun]:
+        """Automation runs that have not ended by id, and those that a command named."""
+        return self._maps["runs"]
+
     def subscription(self, subscription_id: str, field: str = "id") -> Subscription:
         """The loaded subscription with this id; `ResourceMissing` naming `field` otherwise."""
         found = self.subscriptions.get(subscription_id)
@@ -241,7 +251,7 @@ class Turn:
             else:
                 self._versions[identity] = item.version  # type: ignore[attr-defined]  # every stored noun has one
             mapping[identity] = item
-            if isinstance(item, Invoice | Subscription | SubscriptionSchedule):
+            if isinstance(item, Invoice | Subscription | SubscriptionSchedule | AutomationRun):
                 self.woken[identity] = None
         self.touched[identity] = None
         return item
