@@ -18,6 +18,7 @@ from billing_server.domain.account import (
     OverduePolicy,
     SubscriptionFinalAction,
 )
+from billing_server.domain.automation import Action, Condition, Trigger
 from billing_server.domain.calendar import Interval
 from billing_server.domain.catalog import BillingScheme, Recurring, TaxBehavior, TiersMode
 from billing_server.domain.customer import Address, Card, PaymentMethodType, Shipping, TaxExempt
@@ -42,6 +43,8 @@ from billing_server.domain.subscription import (
 )
 
 Metadata = dict[str, str]
+RunsInFlight = Literal["let_finish", "cancel_all"]
+"""What becomes of the runs of an automation that starts no more."""
 PendingItemsBehavior = Literal["exclude", "include"]
 ResumeAnchor = Literal["now", "unchanged"]
 
@@ -142,6 +145,45 @@ class DeactivateMeter(Command, frozen=True, kw_only=True):
 
 class ReactivateMeter(Command, frozen=True, kw_only=True):
     id: str
+
+
+class CreateAutomation(Command, frozen=True, kw_only=True):
+    name: str
+    trigger: Trigger
+    conditions: tuple[Condition, ...] = ()
+    actions: tuple[Action, ...] = ()
+    enabled: bool = True
+    priority: int | None = None
+    metadata: Metadata = {}
+
+
+class UpdateAutomation(Command, frozen=True, kw_only=True):
+    id: str
+    name: str | UnsetType = UNSET
+    conditions: tuple[Condition, ...] | UnsetType = UNSET
+    actions: tuple[Action, ...] | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    etag: str | None = None
+
+
+class DeleteAutomation(Command, frozen=True, kw_only=True):
+    id: str
+    runs_in_flight: RunsInFlight = "let_finish"
+    etag: str | None = None
+
+
+class EnableAutomation(Command, frozen=True, kw_only=True):
+    id: str
+
+
+class DisableAutomation(Command, frozen=True, kw_only=True):
+    id: str
+    runs_in_flight: RunsInFlight = "let_finish"
+
+
+class ReorderAutomations(Command, frozen=True, kw_only=True):
+    trigger: Trigger
+    ids: tuple[str, ...] = ()
 
 
 # --- customers
