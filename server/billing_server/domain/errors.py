@@ -54,6 +54,7 @@ REASONS: frozenset[str] = frozenset(
         "subscription_state_invalid",
         "subscription_scheduled",
         "schedule_ended",
+        "automation_run_ended",
         "invoice_not_editable",
         "invoice_state_invalid",
         "invoice_not_deletable",

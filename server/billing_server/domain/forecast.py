@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from billing_server.domain.advance import advance
+from billing_server.domain.automation import AutomationRun
 from billing_server.domain.book import Book, Decision
 from billing_server.domain.calendar import DAY
 from billing_server.domain.commands import ChargeOutcome, SettleAttempt
@@ -143,6 +144,8 @@ def _concerns(event: Event, subscription_id: str, book: Book) -> bool:
         case Subscription():
             return item.id == subscription_id
         case Invoice() | InvoiceItem():
+            return item.subscription == subscription_id
+        case AutomationRun():
             return item.subscription == subscription_id
         case SubscriptionSchedule():
             return subscription_id in (item.subscription, item.released_subscription)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from billing_server.domain import automation_runs
 from billing_server.domain.invoicing import invoices_of, stop_collection, void
 from billing_server.domain.schedule_status import subscription_ended
 from billing_server.domain.subscription import CancellationReason, Subscription
@@ -39,6 +40,7 @@ def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> S
     subscription_ended(turn, subscription, reason)
     stop_collection(turn, invoices_of(turn, subscription))
     _release_items(turn, subscription)
+    automation_runs.trigger(turn, "subscription_canceled", "customer.subscription.deleted", subscription=subscription)
     return subscription
 
 

@@ -17,7 +17,7 @@ from billing_server.domain.automation import Automation, AutomationRun
 from billing_server.domain.book import Book, Decision
 from billing_server.domain.catalog import Catalog, Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
-from billing_server.domain.errors import ResourceMissing
+from billing_server.domain.errors import DomainError, ResourceMissing
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
 from billing_server.domain.message import Message
@@ -65,6 +65,15 @@ def _telling_order(item: Any) -> tuple[bool, int, str]:
     return isinstance(item, Customer), _NOUNS.index(type(item)), item.id
 
 
+def _copy(value: Any) -> Any:
+    """A list or mapping as it is now; everything else never changes. Mappings within mappings are copied, too."""
+    if isinstance(value, list):
+        return list(value)
+    if isinstance(value, dict):
+        return {key: dict(held) if isinstance(held, dict) else held for key, held in value.items()}
+    return value
+
+
 class Noun(Protocol):
     """What all stored objects share."""
 
@@ -76,6 +85,7 @@ class Noun(Protocol):
 
 
 Stored = TypeVar("Stored", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 class Pages(msgspec.Struct, frozen=True):
@@ -149,7 +159,7 @@ class Turn:
     @property
     def by_time(self) -> bool:
         """Whether time alone acts, and nobody could be told of a refusal: what was agreed on is carried out."""
-        return self.cause.kind == "timer"
+        return self.cause.kind in ("timer", "automation")
 
     @property
     def payment_methods(self) -> Mapping[str, PaymentMethod]:
@@ -347,6 +357,18 @@ class Turn:
             mapping = self._maps[_MAPPING[type(item)]]
         found: Stored = mapping.get(identity, item)
         return found
+
+    def undoing(self, action: Callable[[], T]) -> T:
+        """Carry out an action that leaves no trace when it is refused: its refusal is raised again."""
+        kept = {name: _copy(getattr(self, name)) for name in self.__slots__}
+        try:
+            return action()
+        except DomainError:
+            for name, value in kept.items():
+                setattr(self, name, value)
+            self._copied = {name: dict(mapping) for name, mapping in kept["_copied"].items()}
+            self._maps = {**kept["_maps"], **self._copied}
+            raise
 
     def take_over(self, other: Turn) -> None:
         """Become what another turn on the same book has come to."""
