@@ -39,8 +39,8 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
 
     Returns early, at the moment of the first charge, when one has to be made, or before usage that is not loaded;
     what is left stays due. Of what is due at one moment, invoices go before schedules, schedules before subscriptions,
-    these before automation runs, and older objects before younger. So a phase that begins as a billing period ends changes the subscription first,
-    and the new period is billed at its prices.
+    these before automation runs, and older objects before younger. So a phase that begins as a billing period ends
+    changes the subscription first, and the new period is billed at its prices.
 
     Raises:
         StuckBook: an object does not move on.

@@ -31,12 +31,7 @@ from billing_server.domain.validation.automation import AUTOMATIONS_OF_TRIGGER_M
 from billing_server.domain.validation.findings import Findings
 
 AutomationCommand = (
-    CreateAutomation
-    | UpdateAutomation
-    | DeleteAutomation
-    | EnableAutomation
-    | DisableAutomation
-    | ReorderAutomations
+    CreateAutomation | UpdateAutomation | DeleteAutomation | EnableAutomation | DisableAutomation | ReorderAutomations
 )
 
 AUTOMATION_COMMANDS: Final = (
@@ -181,9 +176,7 @@ def _disable(pages: Pages, command: DisableAutomation, telling: Telling) -> Auto
 def _delete(pages: Pages, command: DeleteAutomation, telling: Telling) -> AutomationsDecision:
     before = _there(pages, command.id)
     check_etag(command.etag, before.version)
-    after = msgspec.structs.replace(
-        _stopped(before, command.runs_in_flight), deleted=True, version=before.version + 1
-    )
+    after = msgspec.structs.replace(_stopped(before, command.runs_in_flight), deleted=True, version=before.version + 1)
     telling.tell("automation.deleted", after)
     return AutomationsDecision(automations=(after,), result=after)
 
@@ -215,7 +208,9 @@ def _check_complete(siblings: dict[str, Automation], command: ReorderAutomations
     for index, identity in enumerate(command.ids):
         if identity not in siblings:
             findings.add(
-                f"ids[{index}]", "parameter_invalid", f"'{identity}' is no automation of {command.trigger}; leave it out"
+                f"ids[{index}]",
+                "parameter_invalid",
+                f"'{identity}' is no automation of {command.trigger}; leave it out",
             )
     left_out = sorted(siblings.keys() - set(command.ids))
     if left_out:

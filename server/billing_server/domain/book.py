@@ -57,9 +57,10 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
     """Which part of a book a command needs.
 
     Always loaded: the customer, its test clock, attached payment methods, schedules that have not ended,
-    automation runs that have not ended, pending invoice items and unresolved attempts and refunds. Every loaded invoice brings its subscription and its credit
-    notes; every loaded subscription brings its draft and open invoices; a named schedule, or one that is due, brings
-    its subscription; a named run, or one that is due, its invoice and subscription. `due_until` brings whatever wakes at or before it. `items_of_invoices` brings the invoice items
+    automation runs that have not ended, pending invoice items and unresolved attempts and refunds. Every loaded invoice
+    brings its subscription and its credit notes; every loaded subscription brings its draft and open invoices; a named
+    schedule, or one that is due, brings its subscription; a named run, or one that is due, its invoice and
+    subscription. `due_until` brings whatever wakes at or before it. `items_of_invoices` brings the invoice items
     that stand on the named invoices; a named invoice item or credit note brings its invoice. `history` adds the
     newest paid or uncollectible invoice of each loaded subscription. `usage` brings what the loaded metered items and
     drafts bill (see `usage.spans`); so does `due_until`.

@@ -18,7 +18,7 @@ Attributes = Mapping[str, Any]
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
-    """What made an event happen: an RPC (with its idempotency key), time, a gateway's word, or a run of an automation."""
+    """What made an event happen: an RPC (with its idempotency key), time, the gateway, or an automation's run."""
 
     kind: CauseKind
     method: str | None = None

@@ -337,9 +337,10 @@ def wake(turn: Turn, invoice: Invoice) -> None:
         _pass_due_date(turn, invoice)
     elif invoice.overdue_deadline_at is not None and invoice.overdue_deadline_at <= turn.now:
         _end_overdue(turn, invoice)
+    elif automation_runs.broken_off(turn, invoice):
+        return
     elif invoice.next_payment_attempt is not None and invoice.next_payment_attempt <= turn.now:
-        if not automation_runs.broken_off(turn, invoice):
-            collect(turn, invoice, "retry" if invoice.attempt_count else "initial")
+        collect(turn, invoice, "retry" if invoice.attempt_count else "initial")
 
 
 def _wake_draft(turn: Turn, invoice: Invoice) -> None:
