@@ -79,7 +79,19 @@ CREATE TABLE automation_runs (
     steps jsonb NOT NULL,
     test_clock text COLLATE "C",
     version bigint NOT NULL,
+    CHECK (
+        trigger IN (
+            'invoice_due_date_upcoming', 'invoice_finalized', 'invoice_overdue', 'subscription_canceled',
+            'subscription_payment_fails', 'customer_created'
+        )
+    ),
     CHECK (status IN ('running', 'completed', 'terminated', 'canceled', 'failed')),
+    CHECK (
+        end_reason IN (
+            'completed', 'invoice_paid', 'invoice_voided', 'auto_advance_disabled', 'subscription_canceled',
+            'canceled_by_user', 'error'
+        )
+    ),
     CHECK ((status = 'running') = (ended_at IS NULL)),
     CHECK ((status = 'running') = (end_reason IS NULL)),
     CHECK (step >= 0 AND retries_done >= 0),

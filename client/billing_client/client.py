@@ -49,9 +49,9 @@ class BillingClient:
     timeout_seconds: deadline of each attempt of a call, unless the call names its own by `timeout`.
     retry: how failed attempts are repeated; changes carry the same idempotency key each time.
 
-    The attributes `account`, `automations`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`, `payments`,
-    `event_log` and `test_clocks` are the generated stubs of the services. Their unary calls raise BillingError. An
-    idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
+    The attributes `account`, `automations`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`,
+    `payments`, `event_log` and `test_clocks` are the generated stubs of the services. Their unary calls raise
+    BillingError. An idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
 
     Raises ApiKeyMissing when there is no key.
     """

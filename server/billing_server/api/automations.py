@@ -53,7 +53,7 @@ def _show_order(order: msgspec.Struct, _now: int | None) -> Message:
 # --- what there is to build automations from
 
 
-def _trigger_numbers(triggers: frozenset[Trigger]) -> list[int]:
+def _trigger_numbers(triggers: frozenset[Trigger]) -> list[Any]:
     return [number_of(model.AutomationTrigger.DESCRIPTOR, name) for name in TRIGGERS if name in triggers]
 
 
@@ -78,8 +78,8 @@ def _trigger(trigger: Trigger) -> service.AutomationTriggerCapability:
     )
 
 
-def _capabilities() -> service.AutomationCapabilities:
-    return service.AutomationCapabilities(
+def _capabilities() -> service.DescribeAutomationCapabilitiesResponse:
+    return service.DescribeAutomationCapabilitiesResponse(
         triggers=map(_trigger, TRIGGERS),
         conditions=[
             service.AutomationConditionCapability(

@@ -222,7 +222,7 @@ def word_of(enum_type: Any, number: int) -> str:
     return str(enum_type.values_by_number[number].name.removeprefix(prefix).lower())
 
 
-def number_of(enum_type: Any, word: str) -> int:
+def number_of(enum_type: Any, word: str) -> Any:
     """The enum value for a word of the domain: the way back from `word_of`."""
     prefix = enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return int(enum_type.values_by_name[prefix + word.upper()].number)
+    return enum_type.values_by_name[prefix + word.upper()].number

@@ -254,26 +254,21 @@ def check_definition(pages: Pages, conditions: Sequence[Condition], actions: Seq
 
     Raises:
         InvalidArgument: with all violations.
+        ResourceMissing: a product or a price does not exist.
+        WrongState: the price of an action is not active.
     """
     findings = Findings(now=0)
-    for index, condition in enumerate(conditions):
-        _check_sold(pages.catalog, condition, f"conditions[{index}]", findings)
     for index, action in enumerate(actions):
         place = f"actions[{index}]"
         for number, recipient in enumerate(action.recipients):
             _check_recipient(pages.settings, recipient, f"{place}.recipients[{number}]", findings)
-        if action.price is not None:
-            _check_price(pages.catalog, action.price, f"{place}.price", findings)
+        price = None if action.price is None else pages.catalog.prices.get(action.price)
+        if price is not None and price.recurring is None:
+            findings.add(
+                f"{place}.price", "price_type_invalid", f"'{price.id}' is a one-time price; name a recurring one"
+            )
     findings.raise_any()
-
-
-def _check_sold(catalog: Catalog, condition: Condition, place: str, findings: Findings) -> None:
-    for index, product in enumerate(condition.products):
-        if product not in catalog.products:
-            findings.add(f"{place}.products[{index}]", "resource_missing", f"no product with id '{product}'")
-    for index, price in enumerate(condition.prices):
-        if price not in catalog.prices:
-            findings.add(f"{place}.prices[{index}]", "resource_missing", f"no price with id '{price}'")
+    _check_sold(pages.catalog, conditions, actions)
 
 
 def _check_recipient(settings: Settings, recipient: str, field: str, findings: Findings) -> None:
@@ -291,11 +286,17 @@ def _check_recipient(settings: Settings, recipient: str, field: str, findings: F
     )
 
 
-def _check_price(catalog: Catalog, identity: str, field: str, findings: Findings) -> None:
-    price = catalog.prices.get(identity)
-    if price is None:
-        findings.add(field, "resource_missing", f"no price with id '{identity}'")
-    elif price.recurring is None:
-        findings.add(field, "price_type_invalid", f"'{identity}' is a one-time price; name a recurring one")
-    elif not price.active:
-        findings.add(field, "price_inactive", f"the price '{identity}' is not active; activate it or choose another")
+def _check_sold(catalog: Catalog, conditions: Sequence[Condition], actions: Sequence[Action]) -> None:
+    for index, condition in enumerate(conditions):
+        for number, product in enumerate(condition.products):
+            catalog.product(product, f"conditions[{index}].products[{number}]")
+        for number, price in enumerate(condition.prices):
+            catalog.price(price, f"conditions[{index}].prices[{number}]")
+    for index, action in enumerate(actions):
+        if action.price is not None and not catalog.price(action.price, f"actions[{index}].price").active:
+            raise WrongState(
+                "price_inactive",
+                f"the price '{action.price}' is not active; activate it or choose another",
+                subject=action.price,
+                field=f"actions[{index}].price",
+            )

@@ -222,8 +222,7 @@ class Engine:
 
         answer = await self.door.committed(account_id, body)
         self.bell.ring(account_id)
-        stops = isinstance(command, c.DisableAutomation | c.DeleteAutomation)
-        if stops and command.runs_in_flight == "cancel_all":
+        if isinstance(command, c.DisableAutomation | c.DeleteAutomation) and command.runs_in_flight == "cancel_all":
             await end_runs_in_flight(self.store, self.group, account_id, command.id, caller.cause)
         return answer
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-
 from billing_server.domain import commands as c
 from billing_server.domain.automation import (
     ACTION_TRIGGERS,
@@ -176,7 +175,9 @@ def check_pairs(
             findings.add(
                 f"conditions[{index}].type",
                 "automation_pair_invalid",
-                _refusal("condition", condition.type, trigger, CONDITION_TRIGGERS[condition.type], conditions_of(trigger)),
+                _refusal(
+                    "condition", condition.type, trigger, CONDITION_TRIGGERS[condition.type], conditions_of(trigger)
+                ),
             )
     for index, action in enumerate(actions):
         if trigger not in ACTION_TRIGGERS[action.type]:
