@@ -91,8 +91,10 @@ def _about(turn: Turn, invoice: Invoice) -> dict[str, Any]:
 
 
 def _card(turn: Turn, method_id: str | None) -> dict[str, Any]:
-    """What may be shown of the payment method."""
+    """What may be shown of the payment method, unless it is detached by now."""
     method = None if method_id is None else turn.payment_methods.get(method_id)
+    if method is not None and method.detached_at is not None:
+        method = None
     card = None if method is None else method.card
     shown = {"has_method": method is not None}
     return shown if card is None else {**shown, "card_brand": card.brand, "card_last4": card.last4}
