@@ -157,9 +157,9 @@ async def test_pages_come_back_as_they_were(store: Store, account_id: str, data:
     tied = ("id", "product", "type", "recurring", "billing_scheme", "tiers_mode", "lookup_key")
     price = msgspec.structs.replace(price, **data.draw(st.fixed_dictionaries(fields(type(price), *tied))))
     automation = samples.automation()
-    tied = ("id", "trigger", "priority", "version", "runs_canceled_version")
+    kept = ("id", "trigger", "priority", "version", "runs_canceled_version")
     automation = msgspec.structs.replace(
-        automation, **data.draw(st.fixed_dictionaries(fields(type(automation), *tied)))
+        automation, **data.draw(st.fixed_dictionaries(fields(type(automation), *kept)))
     )
 
     async with store.transaction(account_id) as unit:

@@ -190,7 +190,7 @@ def _stopped(automation: Automation, runs: RunsInFlight) -> Automation:
 def _reorder(pages: Pages, command: ReorderAutomations, telling: Telling) -> AutomationsDecision:
     """All automations of the trigger get the priorities 1, 2, 3 and so on."""
     siblings = {sibling.id: sibling for sibling in _of_trigger(pages, command.trigger)}
-    _check_complete(siblings, command)
+    _check_complete(pages, siblings, command)
     order, changed = [], []
     for priority, identity in enumerate(command.ids, start=1):
         before = siblings[identity]
@@ -203,9 +203,12 @@ def _reorder(pages: Pages, command: ReorderAutomations, telling: Telling) -> Aut
     return AutomationsDecision(automations=tuple(changed), result=AutomationOrder(automations=tuple(order)))
 
 
-def _check_complete(siblings: dict[str, Automation], command: ReorderAutomations) -> None:
+def _check_complete(pages: Pages, siblings: dict[str, Automation], command: ReorderAutomations) -> None:
+    known = {automation.id for automation in pages.automations}
     findings = Findings(now=0)
     for index, identity in enumerate(command.ids):
+        if identity not in known:
+            raise ResourceMissing("automation", identity, field=f"ids[{index}]")
         if identity not in siblings:
             findings.add(
                 f"ids[{index}]",
