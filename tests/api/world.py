@@ -152,6 +152,8 @@ REQUESTS: Mapping[str, Any] = {
     "AutomationService/EnableAutomation": {"id": "$automation"},
     "AutomationService/ReorderAutomations": {"trigger": "AUTOMATION_TRIGGER_CUSTOMER_CREATED", "ids": ["$automation"]},
     "AutomationService/DescribeAutomationCapabilities": {},
+    "AutomationService/ListRecipes": {},
+    "AutomationService/CreateAutomationFromRecipe": {"recipe": "new_customer_credit"},
     "AutomationService/GetAutomationRun": {"id": "$automation_run"},
     "AutomationService/ListAutomationRuns": {"automation": "$automation"},
     "CatalogService/CreateProduct": {"name": "Silver"},

@@ -22,6 +22,7 @@ from billing_server.domain.automation import (
     Trigger,
 )
 from billing_server.domain.automation_pages import AutomationOrder
+from billing_server.domain.recipes import RECIPES
 from billing_server.domain.validation import automation as rules
 from billing_server.store.automation import AutomationFilter, AutomationRunFilter
 from billing_server.wire.codec import encode
@@ -120,6 +121,30 @@ async def _describe(_edge: Edge, _call: Call, _request: Any) -> bytes:
     return CAPABILITIES.SerializeToString()
 
 
+async def _list_recipes(_edge: Edge, _call: Call, _request: Any) -> bytes:
+    response = service.ListRecipesResponse(
+        recipes=[
+            service.Recipe(
+                name=recipe.name,
+                title=recipe.title,
+                description=recipe.description,
+                trigger=number_of(model.AutomationTrigger.DESCRIPTOR, recipe.trigger),
+                parameters=[
+                    service.RecipeParameter(
+                        name=parameter.name,
+                        description=parameter.description,
+                        required=parameter.required,
+                        default_value=parameter.default or "",
+                    )
+                    for parameter in recipe.parameters
+                ],
+            )
+            for recipe in RECIPES.values()
+        ]
+    )
+    return response.SerializeToString()
+
+
 ENDPOINTS: Final = (
     command("AutomationService/CreateAutomation", c.CreateAutomation),
     get("AutomationService/GetAutomation", Automation, "automation"),
@@ -130,6 +155,8 @@ ENDPOINTS: Final = (
     command("AutomationService/DisableAutomation", c.DisableAutomation),
     command("AutomationService/ReorderAutomations", c.ReorderAutomations, shown=_show_order),
     Endpoint(path_of("AutomationService/DescribeAutomationCapabilities"), unary=_describe),
+    Endpoint(path_of("AutomationService/ListRecipes"), unary=_list_recipes),
+    command("AutomationService/CreateAutomationFromRecipe", c.CreateAutomationFromRecipe),
     get("AutomationService/GetAutomationRun", AutomationRun, "automation_run"),
     listing("AutomationService/ListAutomationRuns", "automation_runs", _runs),
     command("AutomationService/CancelAutomationRun", c.CancelAutomationRun),

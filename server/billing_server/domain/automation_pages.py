@@ -16,6 +16,7 @@ from billing_server.domain.automation import Action, Automation, Condition, Trig
 from billing_server.domain.catalog import Catalog
 from billing_server.domain.commands import (
     CreateAutomation,
+    CreateAutomationFromRecipe,
     DeleteAutomation,
     DisableAutomation,
     EnableAutomation,
@@ -26,16 +27,24 @@ from billing_server.domain.commands import (
 from billing_server.domain.errors import AlreadyExists, LimitReached, ResourceMissing, WrongState
 from billing_server.domain.etag import check_etag
 from billing_server.domain.metadata import initial_metadata, merged_metadata
+from billing_server.domain.recipes import definition
 from billing_server.domain.turn import NewId, Pages
-from billing_server.domain.validation.automation import AUTOMATIONS_OF_TRIGGER_MAX, check_pairs, listed
+from billing_server.domain.validation.automation import AUTOMATIONS_OF_TRIGGER_MAX, CREATION, check_pairs, listed
 from billing_server.domain.validation.findings import Findings
 
 AutomationCommand = (
-    CreateAutomation | UpdateAutomation | DeleteAutomation | EnableAutomation | DisableAutomation | ReorderAutomations
+    CreateAutomation
+    | CreateAutomationFromRecipe
+    | UpdateAutomation
+    | DeleteAutomation
+    | EnableAutomation
+    | DisableAutomation
+    | ReorderAutomations
 )
 
 AUTOMATION_COMMANDS: Final = (
     CreateAutomation,
+    CreateAutomationFromRecipe,
     UpdateAutomation,
     DeleteAutomation,
     EnableAutomation,
@@ -87,6 +96,9 @@ def decide_automations(
     match command:
         case CreateAutomation():
             return _create(pages, command, telling, now=now, new_id=new_id)
+        case CreateAutomationFromRecipe():
+            plain = from_recipe(pages, command)
+            return _create(pages, plain, telling, now=now, new_id=new_id, recipe=command.recipe)
         case UpdateAutomation():
             return _update(pages, command, telling)
         case EnableAutomation():
@@ -100,7 +112,13 @@ def decide_automations(
 
 
 def _create(
-    pages: Pages, command: CreateAutomation, telling: Telling, *, now: int, new_id: NewId
+    pages: Pages,
+    command: CreateAutomation,
+    telling: Telling,
+    *,
+    now: int,
+    new_id: NewId,
+    recipe: str | None = None,
 ) -> AutomationsDecision:
     check_definition(pages, command.conditions, command.actions)
     siblings = _of_trigger(pages, command.trigger)
@@ -123,10 +141,33 @@ def _create(
         priority=priority,
         conditions=command.conditions,
         actions=command.actions,
+        recipe=recipe,
         metadata=initial_metadata(command.metadata),
     )
     telling.tell("automation.created", automation)
     return AutomationsDecision(automations=(automation,), result=automation)
+
+
+def from_recipe(pages: Pages, command: CreateAutomationFromRecipe) -> CreateAutomation:
+    """What is created by a recipe, validated as if it had been asked for part by part.
+
+    Raises:
+        InvalidArgument: with all violations, in the fields of the automation that the recipe makes.
+    """
+    made = definition(command.recipe, command.parameters, pages.settings)
+    plain = CreateAutomation(
+        name=command.name or made.title,
+        trigger=made.trigger,
+        conditions=made.conditions,
+        actions=made.actions,
+        enabled=command.enabled,
+        priority=command.priority,
+        metadata=command.metadata,
+    )
+    findings = Findings(now=0)
+    CREATION.check(plain, findings)
+    findings.raise_any()
+    return plain
 
 
 def _check_free(siblings: Sequence[Automation], priority: int) -> None:

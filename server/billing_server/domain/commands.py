@@ -27,6 +27,7 @@ from billing_server.domain.invoice import CreditNoteReason
 from billing_server.domain.meter import MeterFormula, MeterWindow
 from billing_server.domain.payment import PaymentError, RefundReason
 from billing_server.domain.pricing import Tier, TransformQuantity
+from billing_server.domain.recipes import RecipeParameters
 from billing_server.domain.schedule import EndBehavior, PhaseAnchor, PhaseItem, ScheduleDefaults
 from billing_server.domain.subscription import (
     AddedInvoiceItem,
@@ -152,6 +153,15 @@ class CreateAutomation(Command, frozen=True, kw_only=True):
     trigger: Trigger
     conditions: tuple[Condition, ...] = ()
     actions: tuple[Action, ...] = ()
+    enabled: bool = True
+    priority: int | None = None
+    metadata: Metadata = {}
+
+
+class CreateAutomationFromRecipe(Command, frozen=True, kw_only=True):
+    recipe: str
+    parameters: RecipeParameters = RecipeParameters()
+    name: str | None = None
     enabled: bool = True
     priority: int | None = None
     metadata: Metadata = {}

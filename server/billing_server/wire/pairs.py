@@ -52,6 +52,7 @@ from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, Invo
 from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, PaymentError, PaymentIntent, Refund
 from billing_server.domain.pricing import Tier, TransformQuantity
+from billing_server.domain.recipes import RecipeParameters
 from billing_server.domain.schedule import (
     CurrentPhase,
     Phase,
@@ -212,6 +213,7 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
 INPUTS: Mapping[type[msgspec.Struct], type[Message]] = {
     ItemParams: subscription_service_pb2.ItemParams,
     ItemChange: subscription_service_pb2.ItemChange,
+    RecipeParameters: automation_service_pb2.RecipeParameters,
     PhaseParams: schedule_service_pb2.PhaseParams,
     PhaseDuration: schedule_service_pb2.PhaseDuration,
 }
@@ -228,6 +230,7 @@ COMMANDS: Mapping[type[msgspec.Struct], type[Message]] = {
     commands.DeactivateMeter: meter_service_pb2.DeactivateMeterRequest,
     commands.ReactivateMeter: meter_service_pb2.ReactivateMeterRequest,
     commands.CreateAutomation: automation_service_pb2.CreateAutomationRequest,
+    commands.CreateAutomationFromRecipe: automation_service_pb2.CreateAutomationFromRecipeRequest,
     commands.UpdateAutomation: automation_service_pb2.UpdateAutomationRequest,
     commands.DeleteAutomation: automation_service_pb2.DeleteAutomationRequest,
     commands.EnableAutomation: automation_service_pb2.EnableAutomationRequest,

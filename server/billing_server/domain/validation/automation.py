@@ -21,10 +21,11 @@ from billing_server.domain.automation import (
     Trigger,
 )
 from billing_server.domain.calendar import DAY
+from billing_server.domain.recipes import RecipeParameters
 from billing_server.domain.validation import numbers, text
 from billing_server.domain.validation.account import retry_policy
 from billing_server.domain.validation.findings import Findings
-from billing_server.domain.validation.shapes import Shape, each, is_given
+from billing_server.domain.validation.shapes import Shape, each, is_given, nested
 
 CONDITIONS_MAX: Final = 10
 ACTIONS_MAX: Final = 20
@@ -251,17 +252,46 @@ def _no_repetition(command: c.ReorderAutomations, findings: Findings) -> None:
 _CONDITIONS: Final = each(CONDITION, most=CONDITIONS_MAX)
 _ACTIONS: Final = each(ACTION, least=1, most=ACTIONS_MAX)
 
+CREATION: Final = Shape(
+    c.CreateAutomation,
+    {
+        "name": text.NAME,
+        "conditions": _CONDITIONS,
+        "actions": _ACTIONS,
+        "priority": numbers.whole(1, PRIORITY_MAX),
+        "metadata": text.metadata,
+    },
+    _pairs,
+)
+"""The rules of a whole automation, also of one that a recipe makes."""
+
+RECIPE_PARAMETERS: Final = Shape(
+    RecipeParameters,
+    {
+        "retry_policy": retry_policy,
+        "grace_seconds": numbers.whole(0, DELAY_SECONDS_MAX, " seconds (730 days)"),
+        "more_than": numbers.AMOUNT_OR_NOTHING,
+        "recipients": each(text.EMAIL, most=RECIPIENTS_MAX),
+        "memo": text.text(MEMO_LENGTH_MAX),
+        "conditions": _CONDITIONS,
+        "survey_url": _https,
+        "price": text.ID,
+        "amount": numbers.AMOUNT,
+        "currency": numbers.currency,
+    },
+)
+
 SHAPES: Final = (
+    CREATION,
     Shape(
-        c.CreateAutomation,
+        c.CreateAutomationFromRecipe,
         {
+            "recipe": text.NAME,
+            "parameters": nested(RECIPE_PARAMETERS),
             "name": text.NAME,
-            "conditions": _CONDITIONS,
-            "actions": _ACTIONS,
             "priority": numbers.whole(1, PRIORITY_MAX),
             "metadata": text.metadata,
         },
-        _pairs,
     ),
     Shape(
         c.UpdateAutomation,
