@@ -16,6 +16,7 @@ from types import TracebackType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from billing.v1.account_service_pb2_grpc import AccountServiceStub
+from billing.v1.automation_service_pb2 import BacktestAutomationRequest, BacktestAutomationResponse
 from billing.v1.automation_service_pb2_grpc import AutomationServiceStub
 from billing.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from billing.v1.customer_service_pb2_grpc import CustomerServiceStub
@@ -29,7 +30,7 @@ from billing.v1.schedule_service_pb2_grpc import SubscriptionScheduleServiceStub
 from billing.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from billing.v1.test_clock_service_pb2 import AdvanceTestClockProgress, AdvanceTestClockRequest
 from billing.v1.test_clock_service_pb2_grpc import TestClockServiceStub
-from billing_client import clocks, usage
+from billing_client import backtests, clocks, usage
 from billing_client import pages as paging
 from billing_client.calls import GatheringCalls, StreamCalls, UnaryCalls, idempotency_key
 from billing_client.channel import Tls, open_channel
@@ -146,6 +147,16 @@ class BillingClient:
         request = AdvanceTestClockRequest(id=clock, frozen_time=clocks.timestamp(to))
         metadata = idempotency_key(key or str(uuid.uuid4()))
         return clocks.advance(self.test_clocks, self._retry, request, metadata)
+
+    def backtest_automation(
+        self, request: BacktestAutomationRequest
+    ) -> AsyncGenerator[BacktestAutomationResponse, None]:
+        """Try an automation on the recorded events: runs as they are found, and the sums so far.
+
+        The last message has `done`. Nothing is changed, so a backtest that broke off can be made again. Raises
+        BillingError.
+        """
+        return backtests.backtest(self.automations, request)
 
     async def report_usage(
         self,

@@ -15,6 +15,7 @@ import msgspec
 from billing_server.domain.account import Settings
 from billing_server.domain.automation import AutomationRun, Trigger
 from billing_server.domain.automation_matching import Subject, evaluate, in_default_currency
+from billing_server.domain.automation_pages import check_definition
 from billing_server.domain.backtest import TRIGGER_EVENTS, Moment, Proposal, Replay, Seen, moments, replay
 from billing_server.domain.calendar import LAST_INSTANT
 from billing_server.domain.catalog import Catalog
@@ -119,13 +120,16 @@ async def backtest(
     """Try a proposal on all that was recorded up to now. `automation` is the one whose definition it is, if any.
 
     Raises:
-        ResourceMissing: there is no such customer.
+        ResourceMissing: there is no such customer, or no product or price that a new definition names.
+        InvalidArgument: a new definition could not be created.
     """
     async with store.view(account_id) as view:
         pages = pages_of(await view.pages())
         oldest, head = await view.oldest(), await view.head()
         if span.customer is not None:
             await view.get(Customer, span.customer, "customer", field="customer")
+    if automation is None:
+        check_definition(pages, proposal.conditions, proposal.actions)
     trial = _Trial(proposal, span, pages.settings, pages.catalog, automation, (oldest or 1, head))
     while trial.scanned_to < head:
         async with store.view(account_id) as view:
