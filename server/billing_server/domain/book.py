@@ -81,7 +81,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
 
     `rest_wake_at` is at most the earliest wake-up of what is not loaded (exactly it after a load by
     `due_until`). `live_subscriptions` is counted only when asked for. `usage` is what meters say of some spans;
-    with `usage_complete` a span that is not there is without usage, instead of not loaded (in forecasts).
+    with `usage_complete` nothing is used after what is loaded, so that a span which is not there holds what the
+    longest one from its start does, instead of not being loaded (in forecasts).
     """
 
     customer: Customer

@@ -67,7 +67,9 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     if subscription.status == "incomplete" or subscription.terminal:
         return turn.revise(subscription, plain)
     change = _plan(turn, subscription, command, plain)
-    if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
+    # While collection is paused nobody is asked for money, so there is nothing to wait for.
+    waits = command.payment_behavior == "pending_if_incomplete" and not change.after.paused_at(turn.now)
+    if waits and _owes(turn, change):
         return _wait_for_payment(turn, subscription, change, trial_over=command.trial_end_now)
     return _apply(turn, subscription, change, command)
 

@@ -126,10 +126,16 @@ def quantity(turn: Turn, price: Price, start: int, end: int) -> int:
     if known is None:
         if not turn.book.usage_complete:
             raise UsageNotLoaded(f"the usage of {meter.id} from {start} to {end} is not loaded")
-        return 0
+        known = _so_far(turn.book, meter.id, start)
     if known > INT64_MAX:
         raise invalid("quantity", "amount_too_large", f"the usage of {meter.id} does not fit into 64 bits")
     return max(known, 0)
+
+
+def _so_far(book: Book, meter: str, start: int) -> int:
+    """All known usage from a moment on; what ends it may come otherwise than was known when it was loaded."""
+    longest = max((span for span in book.usage if span.meter == meter and span.start == start), default=None)
+    return 0 if longest is None else book.usage[longest]
 
 
 def begun(

@@ -337,7 +337,7 @@ class Story:
             whole,
         )
 
-    def _metered(self, book: Book, now: int) -> Book:
+    def metered(self, book: Book, now: int) -> Book:
         """The book with the usage that the store would load for it."""
         known: dict[UsageSpan, int] = {}
         for span in usage.spans(book, CATALOG, now):
@@ -349,7 +349,7 @@ class Story:
         self, make: Callable[[Book, Ids], Decision], part: Book, now: int, whole: Book | None = None
     ) -> Decision:
         """Decide on the part and on the whole, expect the same, and keep it."""
-        part, whole = self._metered(part, now), self._metered(self.book if whole is None else whole, now)
+        part, whole = self.metered(part, now), self.metered(self.book if whole is None else whole, now)
         ids = Ids(self.ids.last)
         try:
             expected: Decision | DomainError = make(whole, ids)
