@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from billing_server.domain.subscription import PauseBehavior
 from tests.domain.rules.shop import BAD, OK
 from tests.domain.rules.sights import (
     balance,
@@ -44,6 +45,13 @@ PAUSED = (
 )
 """Paused at the end of its trial on March 15; now it is April 10, noon."""
 MARCH = "2025-03-01"
+
+BORN_PAUSED: tuple[tuple[PauseBehavior, str, str], ...] = (
+    ("void", "void", "invoice.voided"),
+    ("keep_as_draft", "draft", ""),
+    ("mark_uncollectible", "uncollectible", "invoice.marked_uncollectible"),
+)
+"""What becomes of an invoice, and the event that tells it beside its creation."""
 
 NOW = [
     row(
@@ -347,11 +355,7 @@ UNCHANGED = [
             start=MARCH,
         )
         for anchor, total in (("now", 3100), ("unchanged", 450))
-        for behavior, status, told in (
-            ("void", "void", "invoice.voided"),
-            ("keep_as_draft", "draft", ""),
-            ("mark_uncollectible", "uncollectible", "invoice.marked_uncollectible"),
-        )
+        for behavior, status, told in BORN_PAUSED
     ),
 ]
 
