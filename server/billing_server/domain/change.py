@@ -39,9 +39,10 @@ from billing_server.domain.invoicing import (
     usage_line,
 )
 from billing_server.domain.items import changed_items, is_free, recurring
+from billing_server.domain.method_lookup import awaited
 from billing_server.domain.pause import handle_born_paused
-from billing_server.domain.signup import awaited, check_trial_end
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, PendingUpdate, Subscription
+from billing_server.domain.trial_limits import check_trial_end
 from billing_server.domain.turn import Turn
 
 
