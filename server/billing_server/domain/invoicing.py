@@ -22,7 +22,7 @@ from billing_server.domain.invoice import (
 )
 from billing_server.domain.money import INT64_MAX, format_amount, minimum_charge
 from billing_server.domain.payment import PaymentIntent, PaymentIntentStatus
-from billing_server.domain.pricing import amount_for_quantity
+from billing_server.domain.pricing import amount_for_quantity, exact_amount_for_quantity
 from billing_server.domain.proration import prorate
 from billing_server.domain.subscription import (
     AddedInvoiceItem,
@@ -44,8 +44,12 @@ _DESCRIPTOR_KEPT = STATEMENT_DESCRIPTOR_MAX - len(TRIAL_OVER)
 
 def item_amount(turn: Turn, item: SubscriptionItem) -> int:
     """What a licensed item costs for a whole period; 0 for a metered one."""
-    price = turn.catalog.price(item.price)
-    return 0 if item.quantity is None else check_amount(amount_for_quantity(price, item.quantity), "quantity")
+    return 0 if item.quantity is None else _licensed_amount(turn.catalog.price(item.price), item.quantity, 1, 1)
+
+
+def _licensed_amount(price: Price, quantity: int, part: int, whole: int) -> int:
+    """What a quantity costs for so many parts of a whole period, rounded once (decision 7)."""
+    return check_amount(prorate(exact_amount_for_quantity(price, quantity), part, whole), "quantity")
 
 
 def check_amount(amount: int, field: str) -> int:
@@ -87,19 +91,17 @@ def period_lines(
     `full` is the length in seconds of the whole period when [start, end) is only a part of it.
     """
     length = end - start
+    part = (1, 1) if full is None else (length, full)
     lines = []
     for item in reversed(subscription.items):
         price = turn.catalog.price(item.price)
         if price.metered:
             continue
-        amount = item_amount(turn, item)
-        if full is not None and full != length:
-            amount = prorate(amount, length, full)
         lines.append(
             InvoiceLine(
                 id=turn.new_id("il"),
                 type="subscription_item",
-                amount=amount,
+                amount=_licensed_amount(price, item.quantity or 0, *part),
                 description=describe_item(turn, price, item.quantity),
                 quantity=item.quantity,
                 period_start=start,
