@@ -130,9 +130,16 @@ AFTER_PAYMENT = [
         balance(0),
     ),
     row(
-        "in parts",
+        "in parts: told whole",
         PAID,
         credit(600, refund_amount=100, credit_amount=200, out_of_band_amount=300),
+        credit_note(customer_balance_transaction="set", refund="set"),
+        events("""
+            credit_note.created
+            invoice.updated was=post_payment_credit_notes_amount
+            customer.updated was=balance
+            charge.refunded
+        """),
         refunds(100),
         balance(-200),
     ),
