@@ -275,7 +275,7 @@ def create_invoice(
     invoice_id: str | None = None,
     trial_over: bool = False,
 ) -> Invoice:
-    """A draft in the book with the swept items and the given lines. Telling `invoice.created` is the caller's."""
+    """A draft in the book with the swept items and the given lines. `tell_created` is the caller's."""
     identity = invoice_id or turn.new_id("in")
     swept = [line_of(turn, turn.alter(item, invoice=identity)) for item in sweep]
     all_lines = (*swept, *lines)
@@ -312,6 +312,14 @@ def create_invoice(
             trial_over=trial_over,
         )
     )
+
+
+def tell_created(turn: Turn, invoice: Invoice) -> None:
+    """Tell a new invoice, and of the pending items that they have gone into it, before anything else becomes of it."""
+    turn.emit("invoice.created", invoice)
+    for line in reversed(invoice.lines):
+        if line.invoice_item is not None:
+            turn.updated(turn.invoice_items[line.invoice_item])
 
 
 def due_date(collection_method: CollectionMethod, created: int, days_until_due: int | None) -> int | None:

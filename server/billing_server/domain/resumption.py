@@ -14,6 +14,7 @@ from billing_server.domain.invoicing import (
     metered_lines,
     pending_items,
     period_lines,
+    tell_created,
     void,
 )
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, Subscription
@@ -137,7 +138,7 @@ def _with_invoice(
         auto_advance=False,
         trial_over=True,
     )
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     invoice = finalize(turn, invoice)
     if invoice.status == "paid":
         return activate(turn, subscription, start, end)
