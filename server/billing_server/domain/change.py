@@ -35,6 +35,7 @@ from billing_server.domain.invoicing import (
     pending_items,
     period_lines,
     settled_amounts,
+    tell_created,
     trial_lines,
     usage_line,
 )
@@ -342,7 +343,7 @@ def _process(
     if subscription.paused_at(turn.now):
         handle_born_paused(turn, subscription, invoice)
         return
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     automatic = subscription.collection_method == "charge_automatically"
     if draft_hour or subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
         return
@@ -412,7 +413,7 @@ def _wait_for_payment(turn: Turn, before: Subscription, change: Change, *, trial
         auto_advance=False,
         trial_over=trial_over,
     )
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     invoice = finalize(turn, invoice)
     collect(turn, invoice, off_session=before.off_session)
     return turn.subscriptions[before.id]

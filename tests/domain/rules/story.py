@@ -82,6 +82,7 @@ _BY_NAME: dict[str, c.ChargeOutcome] = {
     "declined": declined("generic_decline"),
     "lost card": declined("lost_card"),
     "asks": c.ChargeOutcome(state="requires_action"),
+    "asks in vain": c.ChargeOutcome(state="requires_action", error=declined("authentication_required").error),
     "unknown": c.ChargeOutcome(state="unknown"),
     "not found": c.ChargeOutcome(state="not_found"),
 }
@@ -89,7 +90,7 @@ _BY_TOKEN = {BAD: "declined", LOST: "lost card", MUTE: "unknown"}
 
 
 def outcome(name: str) -> c.ChargeOutcome:
-    """The gateway's answer of this name: paid, declined, lost card, asks, unknown, not found."""
+    """The gateway's answer of this name: paid, declined, lost card, asks, asks in vain, unknown, not found."""
     return _BY_NAME[name]
 
 
