@@ -37,7 +37,8 @@ _KNOWN: Final = 1_024
 """How many written values each field remembers whose values are often the same."""
 
 _ALIKE: Final = frozenset({"currency", "description", "price"})
-"""Texts that many objects share. Remembering them, versions and instants makes a billing run's events a fifth cheaper."""
+"""Texts that many objects share. Remembering them, versions and instants makes the events of a billing run a fifth
+cheaper."""
 
 _KEY: Final = 1
 _HELD: Final = 2
