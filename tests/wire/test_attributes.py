@@ -91,7 +91,7 @@ def test_of_nested_objects_only_what_changed() -> None:
     assert attributes(Account, previous_attributes(old, new)) == {"settings": {"emails": {"receipt": True}}}
 
 
-JANUARY = {"current_period_start": 1735689600, "current_period_end": 1738368000}
+JANUARY: dict[str, Any] = {"current_period_start": 1735689600, "current_period_end": 1738368000}
 SHOWN_JANUARY = {"current_period_start": "2025-01-01T00:00:00Z", "current_period_end": "2025-02-01T00:00:00Z"}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -36,6 +37,9 @@ _ENTRY: Final = tag_of(Struct.DESCRIPTOR.fields_by_name["fields"])
 _ELEMENT: Final = tag_of(ListValue.DESCRIPTOR.fields_by_name["values"])
 _KEY: Final = b"\x0a"
 _HELD: Final = b"\x12"
+
+_INSTANTS_KNOWN: Final = 4_096
+"""A billing run writes the same few moments again and again."""
 
 
 def struct_bytes(struct: type[msgspec.Struct], attributes: Mapping[str, Any]) -> bytes:
@@ -94,6 +98,7 @@ def _decimal(value: Decimal) -> bytes:
     return _text(decimal_text(value))
 
 
+@lru_cache(_INSTANTS_KNOWN)
 def _instant(seconds: int) -> bytes:
     return _text(datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
