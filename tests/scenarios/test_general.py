@@ -25,6 +25,20 @@ async def test_84_yearly_from_a_leap_day(client: BillingClient) -> None:
     assert created == [at(day) for day in ("2024-02-29", "2025-02-28", "2026-02-28", "2027-02-28", "2028-02-29")]
 
 
+async def test_the_anchor_follows_an_end_within_the_first_period(client: BillingClient) -> None:
+    world = await World.begin(client, "2024-01-01")
+    subscription = await world.subscribe(
+        await world.customer(), await world.price(12000, "year"), cancel_at="2024-07-01"
+    )
+    assert (await world.latest(subscription.id)).total == 5967
+    assert subscription.billing_cycle_anchor.seconds == subscription.current_period_end.seconds == at("2024-07-01")
+    subscription = await world.update(subscription.id, update_mask={"paths": ["cancel_at"]})
+    assert subscription.billing_cycle_anchor.seconds == at("2024-01-01")
+    assert subscription.current_period_end.seconds == at("2025-01-01")
+    updated = (await world.events("customer.subscription.updated"))[-1]
+    assert updated.previous_attributes["billing_cycle_anchor"] == "2024-07-01T00:00:00Z"
+
+
 async def _upgraded(client: BillingClient, behavior: str) -> tuple[World, str]:
     world = await World.begin(client, "2025-04-01")
     old, new = await world.price(1000), await world.price(2000)

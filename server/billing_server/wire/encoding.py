@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from google.protobuf.message import Message
 
+from billing_server.domain import cycle
 from billing_server.domain.etag import etag_of
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.subscription import Subscription
@@ -34,9 +35,11 @@ def _finish_invoice(fields: Fields, invoice: Invoice, now: int | None) -> None:
         fields["overdue"] = True
 
 
-def _add_item_periods(fields: Fields, subscription: Subscription, now: int | None) -> None:
-    """Items share the period of their subscription, and show it (semantics, version context)."""
-    del subscription, now
+def _finish_subscription(fields: Fields, subscription: Subscription, now: int | None) -> None:
+    """Items share the period of their subscription, and show it; the anchor follows `cancel_at` (semantics 1 and 4)."""
+    del now
+    if subscription.cancel_at is not None:
+        fields["billing_cycle_anchor"] = {"seconds": cycle.shown_anchor(subscription)}
     for item in fields.get("items", ()):
         item["current_period_start"] = fields["current_period_start"]
         item["current_period_end"] = fields["current_period_end"]
@@ -44,7 +47,7 @@ def _add_item_periods(fields: Fields, subscription: Subscription, now: int | Non
 
 _DERIVATIONS: Mapping[type[msgspec.Struct], Derive] = {
     Invoice: _finish_invoice,
-    Subscription: _add_item_periods,
+    Subscription: _finish_subscription,
 }
 
 
