@@ -9,7 +9,12 @@ from billing_server.domain.collection import collect
 from billing_server.domain.commands import CancelSubscription
 from billing_server.domain.errors import WrongState
 from billing_server.domain.invoice import Invoice, InvoiceItem
-from billing_server.domain.invoicing import create_invoice, finalize, metered_lines
+from billing_server.domain.invoicing import (
+    create_invoice,
+    finalize,
+    metered_lines,
+    tell_created,
+)
 from billing_server.domain.pause import handle_born_paused
 from billing_server.domain.subscription import CancellationDetails, Subscription
 from billing_server.domain.termination import end, expire
@@ -89,7 +94,7 @@ def final_invoice(turn: Turn, subscription: Subscription, items: list[InvoiceIte
     turn.updated(turn.alter(turn.subscriptions[subscription.id], latest_invoice=invoice.id))
     if subscription.paused_at(turn.now):
         return handle_born_paused(turn, subscription, invoice)
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     if not automatic:
         return invoice
     invoice = finalize(turn, invoice)

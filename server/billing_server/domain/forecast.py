@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from billing_server.domain.advance import advance
+from billing_server.domain.automation import AutomationRun
 from billing_server.domain.book import Book, Decision
 from billing_server.domain.calendar import DAY
 from billing_server.domain.commands import ChargeOutcome, SettleAttempt
@@ -151,6 +152,8 @@ def _concerns(event: Event, subscription_id: str, book: Book) -> bool:
             invoice = book.invoices.get(item.invoice or "")
             bills = None if invoice is None else invoice.subscription
             return subscription_id in (item.subscription, previous.get("subscription"), bills)
+        case AutomationRun():
+            return item.subscription == subscription_id
         case SubscriptionSchedule():
             return subscription_id in (item.subscription, item.released_subscription)
         case PaymentIntent():

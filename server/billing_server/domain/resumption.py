@@ -14,6 +14,7 @@ from billing_server.domain.invoicing import (
     metered_lines,
     pending_items,
     period_lines,
+    tell_created,
     void,
 )
 from billing_server.domain.pause import handle_born_paused
@@ -146,7 +147,7 @@ def _with_invoice(
     if paused:
         handle_born_paused(turn, subscription, invoice)
         return subscription
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     invoice = finalize(turn, invoice)
     if invoice.status == "paid":
         return activate(turn, subscription, start, end)

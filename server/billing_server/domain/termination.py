@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from billing_server.domain import automation_runs
 from billing_server.domain.invoice import InvoiceItem
 from billing_server.domain.invoicing import invoices_of, stop_collection, void
 from billing_server.domain.schedule_status import subscription_ended
@@ -44,6 +45,7 @@ def end(
     subscription_ended(turn, subscription, reason)
     stop_collection(turn, invoices_of(turn, subscription))
     _release_items(turn, subscription, billed_last)
+    automation_runs.trigger(turn, "subscription_canceled", "customer.subscription.deleted", subscription=subscription)
     return subscription
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from billing_server.domain import schedule as schedule_module
+from billing_server.domain.automation import AutomationRun
 from billing_server.domain.book import Book, UsageSpan
 from billing_server.domain.catalog import Catalog, Price
 from billing_server.domain.errors import invalid
@@ -48,7 +49,7 @@ def spans(book: Book, catalog: Catalog, now: int) -> set[UsageSpan]:
     return wanted
 
 
-def is_loaded(turn: Turn, item: Subscription | Invoice | SubscriptionSchedule) -> bool:
+def is_loaded(turn: Turn, item: Subscription | Invoice | SubscriptionSchedule | AutomationRun) -> bool:
     """Whether time can do to an object what it does next, as far as usage goes."""
     if turn.book.usage_complete:
         return True
@@ -60,7 +61,7 @@ def is_loaded(turn: Turn, item: Subscription | Invoice | SubscriptionSchedule) -
         if subscription is not None and subscription.status in CHARGED:
             ends = _phase_ends(item)
             needed = (span for end in ends for span in _of_items(subscription, turn.catalog, end))
-    elif item.status in CHARGED:
+    elif isinstance(item, Subscription) and item.status in CHARGED:
         needed = (span for end in _ends(item) for span in _of_items(item, turn.catalog, end))
     return all(span in turn.book.usage for span in needed)
 

@@ -35,7 +35,10 @@ class PagesCache:
         products.update((product.id, product) for product in changed.products)
         prices.update((price.id, price) for price in changed.prices)
         meters.update((meter.id, meter) for meter in changed.meters)
-        pages = Pages(changed.account, Catalog(products, prices, meters), changed.version)
+        automations = {} if known is None else {automation.id: automation for automation in known.automations}
+        automations.update((automation.id, automation) for automation in changed.automations)
+        catalog = Catalog(products, prices, meters)
+        pages = Pages(changed.account, catalog, changed.version, tuple(automations.values()))
         if not lock:
             self._known[unit.account_id] = pages
             while len(self._known) > _ACCOUNTS_MAX:

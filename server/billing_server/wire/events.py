@@ -16,7 +16,7 @@ from billing.v1.event_model_pb2 import Event as EventMessage
 from billing.v1.event_model_pb2 import EventBatch
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.event import Cause, Event
-from billing_server.wire.attributes import struct_bytes
+from billing_server.wire.attributes import as_shown, struct_bytes
 from billing_server.wire.encoding import ENCODERS
 from billing_server.wire.framing import sized, tag_of, varint
 from billing_server.wire.pairs import EVENT_OBJECTS
@@ -63,7 +63,7 @@ def encode_event(account_id: str, event: Event) -> bytes:
     if shown.id:
         parts += (_OBJECT_ID, sized(shown.id.encode()))
     if event.previous_attributes is not None:
-        parts += (_PREVIOUS, sized(struct_bytes(struct, event.previous_attributes)))
+        parts += (_PREVIOUS, sized(struct_bytes(struct, as_shown(obj, event.previous_attributes))))
     parts += (_CAUSE, _cause_bytes(event.cause))
     parts += (_OBJECTS[struct], sized(shown.SerializeToString()))
     return b"".join(parts)

@@ -21,6 +21,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from billing_server.domain import commands as c
 from billing_server.domain.account import OverduePolicy, Settings
+from billing_server.domain.automation import (
+    ACTION_TRIGGERS,
+    CONDITION_TRIGGERS,
+    TRIGGERS,
+    Action,
+    ActionType,
+    Automation,
+    AutomationRun,
+    Condition,
+    Trigger,
+)
 from billing_server.domain.calendar import DAY, HOUR
 from billing_server.domain.customer import PaymentMethod
 from billing_server.domain.dunning import RetryPolicy
@@ -36,7 +47,7 @@ from billing_server.domain.subscription import (
     Subscription,
 )
 from tests.domain.rules.foresight import check_forecast
-from tests.domain.rules.shop import ASK, BAD, CALLS, LOST, MUTE, OK, at
+from tests.domain.rules.shop import ASK, BAD, CALLS, GOLD, LOST, MUTE, OK, at
 from tests.domain.rules.story import Story
 
 EXAMPLES = int(os.environ.get("BILLING_TEST_EXAMPLES", "100"))
@@ -196,6 +207,64 @@ SETTINGS = st.builds(
 )
 
 
+DELAY = st.sampled_from([0, 0, HOUR, DAY, 7 * DAY])
+POLICIES = st.sampled_from(
+    [
+        RetryPolicy(kind="custom", retry_days=(1, 2)),
+        RetryPolicy(kind="custom"),
+        RetryPolicy(kind="smart", max_retries=3, window="one_week"),
+    ]
+)
+CONDITIONS = st.sampled_from(
+    [
+        Condition(type="invoice_amount", more_than=1000),
+        Condition(type="subscription_interval", interval="monthly"),
+        Condition(type="product", products=(GOLD,)),
+        Condition(type="customer_metadata", key="segment", value="x"),
+    ]
+)
+
+
+def _action(trigger: Trigger, kind: ActionType) -> st.SearchStrategy[Action]:
+    upcoming = trigger == "invoice_due_date_upcoming"
+    before = st.sampled_from([DAY, 7 * DAY, 20 * DAY])
+    return st.builds(
+        Action,
+        type=st.just(kind),
+        delay_seconds=st.just(0) if upcoming else DELAY,
+        before_due_seconds=before if upcoming else st.none(),
+        retry_policy=POLICIES if kind == "start_retry_policy" else st.none(),
+        recipients=st.just(("ops@acme.test",)) if kind == "send_team_email" else st.just(()),
+        memo=st.just("Look") if kind == "send_team_email" else st.none(),
+        price=RECURRING if kind == "create_subscription" else st.none(),
+        amount=st.just(700) if kind == "credit_customer_balance" else st.none(),
+        currency=st.just("usd") if kind == "credit_customer_balance" else st.none(),
+    )
+
+
+def _automation(trigger: Trigger) -> st.SearchStrategy[Automation]:
+    """An automation of this trigger, with conditions and actions that go with it."""
+    kinds = [kind for kind, triggers in ACTION_TRIGGERS.items() if trigger in triggers]
+    fitting = CONDITIONS.filter(lambda found: trigger in CONDITION_TRIGGERS[found.type])
+    return st.builds(
+        Automation,
+        id=st.integers(1, 99).map(lambda number: f"bauto_{trigger}_{number:02d}"),
+        created=st.just(0),
+        name=st.just("any"),
+        trigger=st.just(trigger),
+        priority=st.integers(1, 3),
+        conditions=st.lists(fitting, max_size=1).map(tuple),
+        actions=st.lists(
+            st.sampled_from(kinds).flatmap(lambda kind: _action(trigger, kind)), min_size=1, max_size=3
+        ).map(tuple),
+        enabled=st.sampled_from([True, True, False]),
+        runs_canceled_version=st.sampled_from([0, 0, 0, 1]),
+    )
+
+
+AUTOMATIONS = st.lists(st.sampled_from(TRIGGERS).flatmap(_automation), max_size=4).map(tuple)
+
+
 def _alive(item: Any) -> bool:
     """Whether much can still be done with an object."""
     if isinstance(item, Subscription):
@@ -204,7 +273,7 @@ def _alive(item: Any) -> bool:
         return item.status in ("draft", "open")
     if isinstance(item, PaymentMethod):
         return item.detached_at is None
-    if isinstance(item, SubscriptionSchedule):
+    if isinstance(item, AutomationRun | SubscriptionSchedule):
         return not item.ended
     return not isinstance(item, InvoiceItem) or item.invoice is None
 
@@ -230,9 +299,23 @@ class RandomStory(RuleBasedStateMachine):
 
     story: Story
 
-    @initialize(card=st.none() | CARDS, settings=SETTINGS, price=RECURRING, fields=CREATIONS)
-    def begin(self, card: str | None, settings: Settings, price: str, fields: dict[str, Any]) -> None:
-        self.story = Story(at("2025-01-31 10:00"), settings=settings)
+    @initialize(
+        card=st.none() | CARDS,
+        settings=SETTINGS,
+        price=RECURRING,
+        fields=CREATIONS,
+        automations=st.just(()) | AUTOMATIONS,
+    )
+    def begin(
+        self,
+        card: str | None,
+        settings: Settings,
+        price: str,
+        fields: dict[str, Any],
+        automations: tuple[Automation, ...],
+    ) -> None:
+        segment = {"metadata": {"segment": "x"}} if card == OK else {}
+        self.story = Story(at("2025-01-31 10:00"), settings=settings, automations=automations, **segment)
         if card is not None:
             self.attach(card, True)
         self.subscribe([(price, None)], fields, [])
@@ -542,6 +625,17 @@ class RandomStory(RuleBasedStateMachine):
     @rule(settings=SETTINGS)
     def change_settings(self, settings: Settings) -> None:
         self.story.settings = settings
+
+    # --- automations
+
+    @rule(automations=AUTOMATIONS)
+    def automate(self, automations: tuple[Automation, ...]) -> None:
+        self.story.automations = automations
+
+    @precondition(holds("runs"))
+    @rule(place=PLACE)
+    def cancel_run(self, place: int) -> None:
+        self.story.attempt(c.CancelAutomationRun(id=self._id(self._one("runs", place), "bautorun")))
 
     # --- time and the gateway
 
