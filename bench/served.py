@@ -22,7 +22,7 @@ from billing.v1.event_service_pb2 import StreamEventsRequest
 
 @dataclass(frozen=True)
 class Served:
-    """A running engine."""
+    """A running engine, and the key of its first account; only the first engine of a database has one."""
 
     target: str
     key: str
@@ -47,7 +47,8 @@ async def engine(url: str) -> AsyncIterator[Served]:
     try:
         async with grpc.aio.insecure_channel(target) as channel:
             await asyncio.wait_for(channel.channel_ready(), 60)
-        yield Served(target, (directory / "api-key").read_text().strip(), process.pid)
+        key_file = directory / "api-key"
+        yield Served(target, key_file.read_text().strip() if key_file.exists() else "", process.pid)
     finally:
         await _end(process)
         shutil.rmtree(directory, ignore_errors=True)

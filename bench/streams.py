@@ -164,7 +164,8 @@ def _parsed(message: bytes) -> tuple[tuple[int, str], ...]:
 
 async def _deliver(url: str, commits: int, readers: int, seconds: float, billed: int) -> tuple[list[float], float]:
     """Delays of all deliveries in seconds (an event that comes before its answer has none), and commits a second."""
-    async with served.engine(url) as server, BillingClient(server.target, server.key, timeout_seconds=60) as client:
+    key = await _new_key(url)
+    async with served.engine(url) as server, BillingClient(server.target, key, timeout_seconds=60) as client:
         customers = [
             (await client.customers.CreateCustomer(CreateCustomerRequest(name="Some One"))).id for _ in range(WRITERS)
         ]
@@ -173,7 +174,7 @@ async def _deliver(url: str, commits: int, readers: int, seconds: float, billed:
         answered: dict[str, float] = {}
         arrivals = _Arrivals(int(commits * seconds / WRITERS) * WRITERS * readers)
         async with grpc.aio.insecure_channel(server.target) as channel:
-            following = [asyncio.create_task(arrivals.follow(channel, server.key)) for _ in range(readers)]
+            following = [asyncio.create_task(arrivals.follow(channel, key)) for _ in range(readers)]
             begun = time.perf_counter()
 
             async def write(writer: int) -> None:
@@ -216,6 +217,17 @@ class _Arrivals:
                     self.seen.append((mark, now))
             if len(self.seen) >= self._wanted:
                 self.complete.set()
+
+
+async def _new_key(url: str) -> str:
+    """The key of an account of its own."""
+    engine = await open_engine(url)
+    try:
+        account_id, _ = await new_account(engine)
+        _, key = await engine.create_api_key(account_id, "bench", ("*",))
+        return key
+    finally:
+        await engine.store.close()
 
 
 async def _fill_for_soon(url: str, subscriptions: int) -> None:
