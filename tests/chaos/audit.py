@@ -176,7 +176,7 @@ def effects(calls: Calls, log: Sequence[Event]) -> list[str]:
 async def whole_log(client: BillingClient) -> tuple[Reader, list[Event]]:
     """The log from its beginning, read strictly and in peace."""
     reader, log = Reader([client], random.Random(0)), []
-    call = client.event_log.StreamEvents(StreamEventsRequest(batch_max=1000))
+    call: Any = client.event_log.StreamEvents(StreamEventsRequest(batch_max=1000))
     try:
         while (batch := await asyncio.wait_for(call.read(), 30)) is not grpc.aio.EOF:
             for event in batch.events:

@@ -140,9 +140,7 @@ class Calls:
         """Ask twice at once; both answers must be the same."""
         self.counts["callers asked twice at once"] += 1
         seconds = [random.Random(dice.random()) for _ in range(2)]
-        answers = await asyncio.gather(
-            *(self._until_answered(one, change) for one in seconds), return_exceptions=True
-        )
+        answers = await asyncio.gather(*(self._until_answered(one, change) for one in seconds), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, BillingError | GaveUp):
                 raise answer

@@ -20,7 +20,7 @@ from tests.proxy import Proxy, proxy_to
 DIE_SECONDS_MAX: Final = 20.0
 
 # A commit that was not waited for is lost for certain when PostgreSQL is shot, not only perhaps.
-_SETTINGS: Final = {**POSTGRES_SETTINGS, "wal_writer_delay": "10000ms", "wal_writer_flush_after": "0"}
+_SETTINGS: Final = {**POSTGRES_SETTINGS, "wal_writer_delay": "10000ms", "wal_writer_flush_after": "1GB"}
 
 
 class HarmedDatabase:
@@ -60,7 +60,5 @@ async def harmed_database(number_of_ways: int) -> AsyncIterator[tuple[HarmedData
     """A new database, and the folder for everything else of the run."""
     with temporary_data_directory() as folder, EmbeddedPostgres(folder, settings=_SETTINGS) as postgres:
         async with contextlib.AsyncExitStack() as stack:
-            ways = [
-                await stack.enter_async_context(proxy_to(postgres.database_url)) for _ in range(number_of_ways)
-            ]
+            ways = [await stack.enter_async_context(proxy_to(postgres.database_url)) for _ in range(number_of_ways)]
             yield HarmedDatabase(postgres, ways), folder

@@ -111,27 +111,34 @@ async def kill_gateway(victims: Victims, dice: random.Random) -> None:
 
 FAULTS: Final = (
     Fault(8, kill_server),
-    Fault(1, kill_all_servers),
-    Fault(2, freeze_server),
     Fault(3, shoot_database),
     Fault(5, cut_commits),
-    Fault(2, break_connections),
-    Fault(2, slow_database),
     Fault(3, kill_gateway),
+    Fault(2, freeze_server),
+    Fault(2, slow_database),
+    Fault(2, break_connections),
+    Fault(1, kill_all_servers),
 )
+"""Each comes once, in this order, before any comes again."""
 
 PAUSE_SECONDS_MAX: Final = 1.5
 
 
 async def storm(victims: Victims, dice: random.Random, until: float) -> None:
-    """One fault after the other until a moment of `time.monotonic`; each of them once before any comes again."""
-    first = [fault.inflict for fault in FAULTS]
-    dice.shuffle(first)
+    """Begin one fault after the other until a moment of `time.monotonic`; of each kind one is going on at most."""
+    first = list(FAULTS)
     weights = [fault.weight for fault in FAULTS]
+    going_on: dict[Fault, asyncio.Task[None]] = {}
     while time.monotonic() < until:
+        fault = first.pop(0) if first else dice.choices(FAULTS, weights)[0]
+        if fault not in going_on or going_on[fault].done():
+            going_on[fault] = asyncio.create_task(_inflict(fault, victims, dice))
         await asyncio.sleep(dice.uniform(0, PAUSE_SECONDS_MAX))
-        inflict = first.pop() if first else dice.choices(FAULTS, weights)[0].inflict
-        await inflict(victims, dice)
+    await asyncio.gather(*going_on.values())
+
+
+async def _inflict(fault: Fault, victims: Victims, dice: random.Random) -> None:
+    await fault.inflict(victims, dice)
 
 
 async def heal(victims: Victims) -> None:
@@ -142,4 +149,4 @@ async def heal(victims: Victims) -> None:
         server.thaw()
     victims.gateway.kill()
     await victims.gateway.start(None)
-    await asyncio.gather(*(server.start() for server in victims.servers if not server.runs))
+    await asyncio.gather(*(server.start() for server in victims.servers))

@@ -7,6 +7,7 @@ refused, and what nobody answered, ends it. To add a room to the chaos, add its 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
@@ -44,6 +45,7 @@ from billing.v1.subscription_service_pb2 import (
 )
 from billing.v1.test_clock_service_pb2 import AdvanceTestClockRequest, GetTestClockRequest
 from billing_client.errors import from_rpc_error
+from tests.chaos.calls import GaveUp
 from tests.chaos.shop import Buyer, Shop
 
 DAY: Final = 86_400
@@ -251,7 +253,7 @@ async def move_clock(shop: Shop, dice: random.Random) -> None:
 async def _advance(shop: Shop, dice: random.Random, clock: str, target: int) -> None:
     """Ask one server after the other until the clock has arrived."""
     request = AdvanceTestClockRequest(id=clock, frozen_time=Timestamp(seconds=target))
-    while True:
+    while time.monotonic() < shop.calls.until:
         client = dice.choice(shop.calls.clients)
         try:
             async for progress in client.test_clocks.AdvanceTestClock(request, timeout=5.0):
@@ -266,6 +268,7 @@ async def _advance(shop: Shop, dice: random.Random, clock: str, target: int) -> 
         known = await shop.calls.read(dice, "test_clocks", "GetTestClock", GetTestClockRequest(id=clock))
         if known.frozen_time.seconds >= target:
             return
+    raise GaveUp(clock)
 
 
 OPERATIONS: Final = (

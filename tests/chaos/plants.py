@@ -17,7 +17,7 @@ from billing_server.__main__ import main as serve
 from billing_server.delivery import streams
 from billing_server.domain.commands import ChargeOutcome
 from billing_server.domain.payment import PaymentError
-from billing_server.engine import cashier, session
+from billing_server.engine import session
 from billing_server.gateways.port import ChargeRequest
 from billing_server.gateways.remote import RemoteGateway
 from billing_server.store import database
@@ -37,13 +37,13 @@ def charge_twice() -> None:
 
 
 def forget_event() -> None:
-    """One in forty transactions loses its last event."""
+    """One in five transactions with several events loses the last of them."""
     counter = itertools.count(1)
-    rows_of = session.event_rows
+    rows_of: Any = vars(session)["event_rows"]
 
     def forgetful(account_id: str, events: Sequence[Any]) -> Any:
         kept = list(events)
-        if len(kept) > 1 and next(counter) % 40 == 0:
+        if len(kept) > 1 and next(counter) % 5 == 0:
             kept.pop()
         return rows_of(account_id, kept)
 
@@ -74,14 +74,15 @@ def forget_key() -> None:
 
 
 def skip_event() -> None:
-    """One in thirty batches of a stream misses its last event."""
+    """One in ten batches of a stream misses its last event."""
     counter = itertools.count(1)
-    bytes_of = streams.event_batch_bytes
+    bytes_of: Any = vars(streams)["event_batch_bytes"]
 
     def gappy(account_id: str, part: list[tuple[int, bytes]], head: int, *, caught_up: bool) -> bytes:
-        if part and next(counter) % 30 == 0:
+        if part and next(counter) % 10 == 0:
             part = part[:-1]
-        return bytes_of(account_id, part, head, caught_up=caught_up)
+        told: bytes = bytes_of(account_id, part, head, caught_up=caught_up)
+        return told
 
     setattr(streams, "event_batch_bytes", gappy)  # noqa: B010  # the plant
 

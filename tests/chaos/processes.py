@@ -82,6 +82,7 @@ class ServerProcess(ChildProcess):
         self.target = f"127.0.0.1:{free_port()}"
         self._data = folder / name
         self._plant = plant
+        self._starting = asyncio.Lock()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BILLING_")}
         environment |= {
             "BILLING_LISTEN": self.target,
@@ -100,12 +101,19 @@ class ServerProcess(ChildProcess):
         return (self._data / "api-key").read_text().strip()
 
     async def start(self) -> None:
-        """Start it and wait until it serves; the database may be away at first. Raises TimeoutError."""
+        """Start it, if it does not run, and wait until it serves; the database may be away at first.
+
+        Raises TimeoutError.
+        """
+        async with self._starting:
+            await self._start()
+
+    async def _start(self) -> None:
         give_up_at = time.monotonic() + START_SECONDS_MAX
         address = self._data / "address"
-        address.unlink(missing_ok=True)
         while time.monotonic() < give_up_at:
             if not self.runs:
+                address.unlink(missing_ok=True)
                 module = ["billing_server"] if self._plant is None else ["tests.chaos.plants", self._plant]
                 self.launch(["-m", *module])
             if address.exists():
@@ -126,9 +134,7 @@ class GatewayProcess(ChildProcess):
         """Start it, with bad manners by this seed or with good ones, and wait until it serves."""
         before = self.log.read_bytes().count(b"serving") if self.log.exists() else 0
         manners = [] if seed is None else ["--seed", str(seed)]
-        self.launch(
-            ["-m", "tests.chaos.gateway", "--listen", self.target, "--ledger", str(self.ledger_file), *manners]
-        )
+        self.launch(["-m", "tests.chaos.gateway", "--listen", self.target, "--ledger", str(self.ledger_file), *manners])
         async with asyncio.timeout(START_SECONDS_MAX):
             while self.log.read_bytes().count(b"serving") == before:
                 assert self.runs, f"the gateway did not start:\n{self.log.read_text()[-4000:]}"

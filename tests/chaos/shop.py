@@ -13,7 +13,7 @@ from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequ
 from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
 from tests.chaos.calls import Calls
 
-CLOCKS: Final = 4
+CLOCKS: Final = 8
 START: Final = 1_767_225_600
 """2026-01-01T00:00:00Z, where test clocks stand at first."""
 
@@ -39,7 +39,7 @@ class Shop:
 
     def clock(self, dice: random.Random) -> str:
         """One of the test clocks, or "" for real time."""
-        return dice.choice([*self.times, ""])
+        return dice.choice([*self.times, "", ""])
 
     def buyer(self, dice: random.Random) -> Buyer | None:
         """Any customer; of late ones rather than of old ones, so that lives become long."""
