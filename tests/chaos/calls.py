@@ -46,7 +46,7 @@ class Change:
         return "unknown" if self.refusal is None else "refused"
 
 
-class GaveUp(Exception):  # noqa: N818  # it tells what happened
+class GaveUp(Exception):
     """The caller went away, or no server answered in all the time there was."""
 
 
@@ -60,6 +60,8 @@ class Calls:
         self.broken: list[str] = []
         """Answers that no server may give: failures of the engine, two answers to one key."""
         self.until = 0.0
+        self.orderly = True
+        """Whether callers behave; otherwise some vanish, and some ask twice at once."""
 
     async def close(self) -> None:
         """Give up all connections."""
@@ -73,11 +75,11 @@ class Calls:
             request.metadata["key"] = change.key
         self.changes.append(change)
         self.counts[method] += 1
-        if dice.random() < VANISHING:
+        if not self.orderly and dice.random() < VANISHING:
             await self._vanish(dice, change)
             if dice.random() > COMING_BACK:
                 raise GaveUp(method)
-        if dice.random() < DOUBLING:
+        if not self.orderly and dice.random() < DOUBLING:
             return await self._twice(dice, change)
         return await self._until_answered(dice, change)
 

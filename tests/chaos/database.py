@@ -41,7 +41,7 @@ class HarmedDatabase:
         assert process_id is not None
         os.kill(process_id, signal.SIGQUIT)
         give_up_at = time.monotonic() + DIE_SECONDS_MAX
-        while self._postgres.process_id is not None and time.monotonic() < give_up_at:
+        while self._postgres.process_id is not None and time.monotonic() < give_up_at:  # noqa: ASYNC110  # no event comes from another process
             await asyncio.sleep(0.02)
         await asyncio.to_thread(self._postgres.stop)
         await asyncio.to_thread(self._postgres.start)

@@ -122,19 +122,31 @@ FAULTS: Final = (
 """Each comes once, in this order, before any comes again."""
 
 PAUSE_SECONDS_MAX: Final = 1.5
+AT_ONCE_MAX: Final = 2
+"""More at once, and nothing would be left that works, so that nothing could break."""
 
 
 async def storm(victims: Victims, dice: random.Random, until: float) -> None:
     """Begin one fault after the other until a moment of `time.monotonic`; of each kind one is going on at most."""
     first = list(FAULTS)
     weights = [fault.weight for fault in FAULTS]
-    going_on: dict[Fault, asyncio.Task[None]] = {}
+    going_on: dict[asyncio.Task[None], Fault] = {}
     while time.monotonic() < until:
-        fault = first.pop(0) if first else dice.choices(FAULTS, weights)[0]
-        if fault not in going_on or going_on[fault].done():
-            going_on[fault] = asyncio.create_task(_inflict(fault, victims, dice))
         await asyncio.sleep(dice.uniform(0, PAUSE_SECONDS_MAX))
-    await asyncio.gather(*going_on.values())
+        while len(going_on) >= AT_ONCE_MAX:
+            await asyncio.wait(going_on, return_when=asyncio.FIRST_COMPLETED)
+            going_on = await _rest(going_on)
+        going_on = await _rest(going_on)
+        fault = first.pop(0) if first else dice.choices(FAULTS, weights)[0]
+        if fault not in going_on.values():
+            going_on[asyncio.create_task(_inflict(fault, victims, dice))] = fault
+    await asyncio.gather(*going_on)
+
+
+async def _rest(going_on: dict[asyncio.Task[None], Fault]) -> dict[asyncio.Task[None], Fault]:
+    """What still goes on. Raises what a fault that has ended has raised."""
+    await asyncio.gather(*(task for task in going_on if task.done()))
+    return {task: fault for task, fault in going_on.items() if not task.done()}
 
 
 async def _inflict(fault: Fault, victims: Victims, dice: random.Random) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 from collections.abc import Sequence
@@ -34,11 +35,18 @@ class Reader:
         self.streams = 0
         self.objects: dict[str, bytes] = {}
         self.faults: list[str] = []
+        self._moved = asyncio.Condition()
 
     @property
     def digest(self) -> str:
         """Of all events so far, byte by byte."""
         return self._digest.hexdigest()
+
+    async def reach(self, position: int, seconds_max: float) -> None:
+        """Wait until the reader has come so far, but not longer than this."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds_max), self._moved:
+                await self._moved.wait_for(lambda: self.position >= position)
 
     async def follow(self) -> None:
         """Read until canceled, from one server after the other."""
@@ -64,6 +72,8 @@ class Reader:
                     return
                 for event in batch.events:
                     self.take(event)
+                async with self._moved:
+                    self._moved.notify_all()
         finally:
             call.cancel()
 

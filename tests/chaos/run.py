@@ -127,6 +127,7 @@ async def _run(options: Options, victims: Victims, calls: Calls, say: Say) -> Re
 async def _under_load(options: Options, victims: Victims, shop: Shop) -> None:
     ends_at = time.monotonic() + options.seconds
     shop.calls.until = ends_at + PATIENCE_SECONDS
+    shop.calls.orderly = False
     workers = [
         asyncio.create_task(_work(shop, random.Random(f"{options.seed}:worker:{number}"), ends_at))
         for number in range(WORKERS)
@@ -217,19 +218,13 @@ async def _audited(victims: Victims, calls: Calls, readers: list[Reader], found:
 async def _audit_account(calls: Calls, readers: list[Reader], result: Result) -> None:
     client = calls.clients[0]
     fresh, log = await audit.whole_log(client)
-    await _caught_up(readers, fresh.position)
+    # Those who do not reach the end of the log are found by the audit.
+    await asyncio.gather(*(reader.reach(fresh.position, CATCH_UP_SECONDS_MAX) for reader in readers))
     result.findings += audit.readers(readers, fresh)
     result.findings += audit.effects(calls, log)
     findings, counts = await audit.account(client)
     result.findings += findings
     result.audited.update(counts)
-
-
-async def _caught_up(readers: list[Reader], position: int) -> None:
-    """Give the readers time to reach the end of the log; those who do not are found by the audit."""
-    give_up_at = time.monotonic() + CATCH_UP_SECONDS_MAX
-    while any(reader.position < position for reader in readers) and time.monotonic() < give_up_at:
-        await asyncio.sleep(0.1)
 
 
 def _errors(victims: Victims) -> list[str]:
