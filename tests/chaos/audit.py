@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
-import asyncpg
 import grpc
 
 from billing.v1.event_model_pb2 import Event
@@ -24,6 +23,9 @@ from tests.chaos.calls import Calls, Change
 from tests.chaos.database import HarmedDatabase
 from tests.chaos.ledger import Entry, Ledger
 from tests.chaos.readers import Reader
+
+Row: TypeAlias = Mapping[str, Any]
+"""A row of the database, by its columns."""
 
 _AT_ONCE: Final = 8
 _CREATED: Final = {
@@ -57,13 +59,14 @@ async def money(database: HarmedDatabase, ledger: Ledger) -> list[str]:
     invoices = await database.sql("SELECT id, status, amount_due, paid_out_of_band FROM invoices")
     return [
         *ledger.oddities(),
-        *_charges(entries, attempts),
-        *_refunds(entries, refunds),
-        *_invoices(entries, attempts, refunds, invoices),
+        *charges(entries, attempts),
+        *refunds_given(entries, refunds),
+        *money_kept(entries, attempts, refunds, invoices),
     ]
 
 
-def _charges(entries: Sequence[Entry], attempts: Sequence[asyncpg.Record]) -> Iterator[str]:
+def charges(entries: Sequence[Entry], attempts: Sequence[Row]) -> Iterator[str]:
+    """Money moved once for an attempt, and exactly for those that succeeded."""
     known = {attempt["id"]: attempt for attempt in attempts}
     moved = [entry for entry in entries if entry.kind == "charge" and entry.moved]
     for (invoice, number), times in Counter((entry.invoice, entry.attempt) for entry in moved).items():
@@ -85,7 +88,8 @@ def _charges(entries: Sequence[Entry], attempts: Sequence[asyncpg.Record]) -> It
             yield f"{attempt['id']} is still {attempt['state']}"
 
 
-def _refunds(entries: Sequence[Entry], refunds: Sequence[asyncpg.Record]) -> Iterator[str]:
+def refunds_given(entries: Sequence[Entry], refunds: Sequence[Row]) -> Iterator[str]:
+    """Money went back exactly for the refunds that succeeded."""
     given_back = {entry.key: entry for entry in entries if entry.kind == "refund" and entry.moved}
     for refund in refunds:
         entry = given_back.pop(refund["id"], None)
@@ -99,11 +103,11 @@ def _refunds(entries: Sequence[Entry], refunds: Sequence[asyncpg.Record]) -> Ite
         yield f"money went back under {key}, which is no refund"
 
 
-def _invoices(
+def money_kept(
     entries: Sequence[Entry],
-    attempts: Sequence[asyncpg.Record],
-    refunds: Sequence[asyncpg.Record],
-    invoices: Sequence[asyncpg.Record],
+    attempts: Sequence[Row],
+    refunds: Sequence[Row],
+    invoices: Sequence[Row],
 ) -> Iterator[str]:
     """Every successful charge is the payment of its invoice, or was given back in full exactly once."""
     charged: Counter[str] = Counter()

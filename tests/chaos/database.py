@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -46,11 +46,11 @@ class HarmedDatabase:
         await asyncio.to_thread(self._postgres.stop)
         await asyncio.to_thread(self._postgres.start)
 
-    async def sql(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
-        """A statement as the owner of the database, past everything."""
+    async def sql(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
+        """A statement as the owner of the database, past everything; its rows by their columns."""
         connection = await asyncpg.connect(self.url)
         try:
-            return list(await connection.fetch(statement, *parameters))
+            return [dict(row) for row in await connection.fetch(statement, *parameters)]
         finally:
             await connection.close()
 

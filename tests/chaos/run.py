@@ -188,7 +188,7 @@ async def _settled(database: HarmedDatabase) -> list[str]:
     calm = 0
     while True:
         (left,) = await database.sql(_OPEN)
-        calm = calm + 1 if not any(left) else 0
+        calm = calm + 1 if not any(left.values()) else 0
         # A clock that arrives may still start something: look twice.
         if calm == 2:
             return []
