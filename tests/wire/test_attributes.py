@@ -17,8 +17,8 @@ from billing_server.domain.catalog import Price
 from billing_server.domain.customer import Customer, Shipping
 from billing_server.domain.event import previous_attributes
 from billing_server.domain.invoice import Invoice, InvoiceLine
-from billing_server.domain.subscription import PauseCollection, Subscription
-from billing_server.wire.attributes import struct_bytes
+from billing_server.domain.subscription import PauseCollection, Subscription, SubscriptionItem
+from billing_server.wire.attributes import as_shown, struct_bytes
 from billing_server.wire.codec import encode
 from billing_server.wire.pairs import DERIVED, EVENT_OBJECTS
 from tests.wire.strategies import structs
@@ -89,6 +89,40 @@ def test_of_nested_objects_only_what_changed() -> None:
     old = Account(id="acct_1", created=0, name="A")
     new = msgspec.structs.replace(old, settings=Settings(emails=EmailSettings(receipt=False)), version=2)
     assert attributes(Account, previous_attributes(old, new)) == {"settings": {"emails": {"receipt": True}}}
+
+
+JANUARY: dict[str, Any] = {"current_period_start": 1735689600, "current_period_end": 1738368000}
+SHOWN_JANUARY = {"current_period_start": "2025-01-01T00:00:00Z", "current_period_end": "2025-02-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "items"),
+    [
+        ({"current_period_start": 1738368000, "current_period_end": 1740787200}, [SHOWN_JANUARY | {"quantity": "1"}]),
+        ({"current_period_end": 1736899200}, [SHOWN_JANUARY | {"quantity": "1"}]),
+        ({"items": ()}, [SHOWN_JANUARY | {"quantity": "1"}]),
+        ({"description": "Other"}, None),
+    ],
+)
+def test_items_were_shown_with_the_period_of_their_subscription(changes: dict[str, Any], items: Any) -> None:
+    old = Subscription(
+        id="sub_1",
+        created=0,
+        customer="cus_1",
+        status="active",
+        currency="usd",
+        items=(SubscriptionItem(id="si_1", created=0, price="price_1", quantity=1),),
+        interval="month",
+        interval_count=1,
+        collection_method="charge_automatically",
+        start_date=0,
+        billing_cycle_anchor=1735689600,
+        **JANUARY,
+    )
+    new = msgspec.structs.replace(old, **changes)
+    found = attributes(Subscription, dict(as_shown(new, previous_attributes(old, new))))
+    whole = {"id": "si_1", "created": "1970-01-01T00:00:00Z", "price": "price_1", "metadata": {}}
+    assert found.get("items") == (None if items is None else [whole | item for item in items])
 
 
 @pytest.mark.parametrize("struct", EVENT_OBJECTS, ids=lambda struct: struct.__name__)

@@ -35,13 +35,15 @@ from billing_server.domain.invoicing import (
     pending_items,
     period_lines,
     settled_amounts,
+    tell_created,
     trial_lines,
     usage_line,
 )
 from billing_server.domain.items import changed_items, is_free, recurring
+from billing_server.domain.method_lookup import awaited
 from billing_server.domain.pause import handle_born_paused
-from billing_server.domain.signup import awaited, check_trial_end
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, PendingUpdate, Subscription
+from billing_server.domain.trial_limits import check_trial_end
 from billing_server.domain.turn import Turn
 
 
@@ -67,7 +69,9 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     if subscription.status == "incomplete" or subscription.terminal:
         return turn.revise(subscription, plain)
     change = _plan(turn, subscription, command, plain)
-    if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
+    # While collection is paused nobody is asked for money, so there is nothing to wait for.
+    waits = command.payment_behavior == "pending_if_incomplete" and not change.after.paused_at(turn.now)
+    if waits and _owes(turn, change):
         return _wait_for_payment(turn, subscription, change, trial_over=command.trial_end_now)
     return _apply(turn, subscription, change, command)
 
@@ -339,7 +343,7 @@ def _process(
     if subscription.paused_at(turn.now):
         handle_born_paused(turn, subscription, invoice)
         return
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     automatic = subscription.collection_method == "charge_automatically"
     if draft_hour or subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
         return
@@ -409,7 +413,7 @@ def _wait_for_payment(turn: Turn, before: Subscription, change: Change, *, trial
         auto_advance=False,
         trial_over=trial_over,
     )
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     invoice = finalize(turn, invoice)
     collect(turn, invoice, off_session=before.off_session)
     return turn.subscriptions[before.id]

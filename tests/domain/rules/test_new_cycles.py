@@ -34,9 +34,9 @@ RESETS = [
             invoiceitem.created amount=-2100
             customer.subscription.updated was.billing_cycle_anchor=2025-01-01
             invoice.created billing_reason=subscription_update
+            invoiceitem.updated
             invoice.finalized
             payment_intent.created
-            invoiceitem.updated
             payment_intent.succeeded
             invoice.updated
             invoice.paid
