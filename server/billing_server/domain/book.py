@@ -86,7 +86,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
 
     `rest_wake_at` is at most the earliest wake-up of what is not loaded (exactly it after a load by
     `due_until`). `live_subscriptions` is counted only when asked for. `usage` is what meters say of some spans;
-    with `usage_complete` a span that is not there is without usage, instead of not loaded (in forecasts).
+    with `usage_complete` nothing is used after what is loaded, so that a span which is not there holds what the
+    longest one from its start does, instead of not being loaded (in forecasts).
     """
 
     customer: Customer
@@ -110,10 +111,13 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     def wake_at(self) -> int | None:
         """The earliest moment at which time alone changes something in the book."""
         moments = [self.rest_wake_at, *map(subscriptions.wake_at, self.subscriptions.values())]
-        moments += map(schedules.wake_at, self.schedules.values())
-        moments += map(invoices.wake_at, self.invoices.values())
-        moments += map(automations.wake_at, self.runs.values())
-        return min((moment for moment in moments if moment is not None), default=None)
+        if self.schedules:
+            moments += map(schedules.wake_at, self.schedules.values())
+        if self.invoices:
+            moments += map(invoices.wake_at, self.invoices.values())
+        if self.runs:
+            moments += map(automations.wake_at, self.runs.values())
+        return min([moment for moment in moments if moment is not None], default=None)
 
     @property
     def in_flight(self) -> bool:

@@ -18,7 +18,7 @@ from billing_server.domain.customer import PaymentMethod
 from billing_server.domain.dunning import RetryPolicy, is_hard_decline, next_retry_at
 from billing_server.domain.errors import Conflict, InvalidArgument, Violation
 from billing_server.domain.invoice import Invoice
-from billing_server.domain.invoicing import mark_uncollectible, new_intent, void
+from billing_server.domain.invoicing import cancel_intent, mark_uncollectible, new_intent, void
 from billing_server.domain.method_lookup import find_method
 from billing_server.domain.payment import (
     UNRESOLVED,
@@ -230,7 +230,10 @@ def succeeded_intent(invoice: Invoice, attempt: PaymentAttempt) -> PaymentIntent
 
 
 def pay(turn: Turn, invoice: Invoice, *, paid_with: str | None = None, out_of_band: bool = False) -> Invoice:
-    """The whole amount came in: `invoice.updated`, `invoice.paid`, `invoice.payment_succeeded`, and what follows."""
+    """The whole amount came in: `invoice.updated`, `invoice.paid`, `invoice.payment_succeeded`, and what follows.
+
+    An intent that did not bring it, as when it came out of band or was credited, is canceled: it asks for nothing.
+    """
     invoice = turn.alter(
         invoice,
         status="paid",
@@ -245,6 +248,7 @@ def pay(turn: Turn, invoice: Invoice, *, paid_with: str | None = None, out_of_ba
     turn.updated(invoice)
     turn.emit("invoice.paid", invoice)
     turn.emit("invoice.payment_succeeded", invoice)
+    invoice = cancel_intent(turn, invoice, "automatic")
     standing.invoice_paid(turn, invoice, paid_with=paid_with)
     return invoice
 
@@ -301,9 +305,13 @@ def failed(
     if following is not None and attempt.checks:
         # What was planned for while the outcome was unknown is made up for, not dated back.
         following = max(following, turn.now)
+    intent = _intent(invoice)
+    waits = intent.status == "requires_action" and intent.payment_method == attempt.payment_method
+    untouched = attempt.state == "not_executed" and waits
     intent = msgspec.structs.replace(
-        _intent(invoice),
-        status="requires_action" if needs_action else "requires_payment_method",
+        intent,
+        # Where no charge was made, the customer may still pass the check that the last charge asked for.
+        status="requires_action" if needs_action or untouched else "requires_payment_method",
         last_payment_error=error,
         payment_method=attempt.payment_method,
     )

@@ -37,6 +37,7 @@ from billing_server.domain.invoicing import (
     mark_uncollectible,
     pending_items,
     stop_collection,
+    tell_created,
     void,
 )
 from billing_server.domain.metadata import initial_metadata, merged_metadata
@@ -91,7 +92,7 @@ def new_invoice(turn: Turn, command: CreateInvoice) -> Invoice:
             metadata=initial_metadata(command.metadata),
         )
     )
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     return invoice
 
 

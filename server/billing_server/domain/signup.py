@@ -19,6 +19,7 @@ from billing_server.domain.invoicing import (
     pending_items,
     period_lines,
     settled_amounts,
+    tell_created,
     trial_lines,
 )
 from billing_server.domain.items import new_items, recurring
@@ -312,7 +313,7 @@ def _first_invoice(
         )
     )
     turn.emit("customer.subscription.created", subscription)
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     if immediate:
         _finalize_first(turn, subscription, invoice, command)
     return _notices(turn, turn.subscriptions[subscription.id])

@@ -39,6 +39,8 @@ def spans(book: Book, catalog: Catalog, now: int) -> set[UsageSpan]:
     A proposal is carried out as of the moment at which it was made.
     """
     wanted: set[UsageSpan] = set()
+    if not catalog.meters:
+        return wanted
     moments = {now, *(attempt.due_at for attempt in book.attempts.values() if attempt.proposal is not None)}
     for subscription in book.subscriptions.values():
         if subscription.status in CHARGED:
@@ -51,7 +53,7 @@ def spans(book: Book, catalog: Catalog, now: int) -> set[UsageSpan]:
 
 def is_loaded(turn: Turn, item: Subscription | Invoice | SubscriptionSchedule | AutomationRun) -> bool:
     """Whether time can do to an object what it does next, as far as usage goes."""
-    if turn.book.usage_complete:
+    if turn.book.usage_complete or not turn.catalog.meters:
         return True
     needed: Iterable[UsageSpan] = ()
     if isinstance(item, Invoice):
@@ -127,10 +129,16 @@ def quantity(turn: Turn, price: Price, start: int, end: int) -> int:
     if known is None:
         if not turn.book.usage_complete:
             raise UsageNotLoaded(f"the usage of {meter.id} from {start} to {end} is not loaded")
-        return 0
+        known = _so_far(turn.book, meter.id, start)
     if known > INT64_MAX:
         raise invalid("quantity", "amount_too_large", f"the usage of {meter.id} does not fit into 64 bits")
     return max(known, 0)
+
+
+def _so_far(book: Book, meter: str, start: int) -> int:
+    """All known usage from a moment on; what ends it may come otherwise than was known when it was loaded."""
+    longest = max((span for span in book.usage if span.meter == meter and span.start == start), default=None)
+    return 0 if longest is None else book.usage[longest]
 
 
 def begun(

@@ -58,6 +58,7 @@ __all__ = [
     "event_id",
     "parse",
     "position_of",
+    "serialize",
     "with_position",
 ]
 
@@ -110,3 +111,8 @@ def encode(obj: msgspec.Struct, now: int | None = None) -> Message:
     Without `now` an invoice is never shown as overdue.
     """
     return ENCODERS[type(obj)].message(obj, now)
+
+
+def serialize(obj: msgspec.Struct, now: int | None = None) -> bytes:
+    """The same message, serialized: for answers and events, which need nothing but its bytes."""
+    return ENCODERS[type(obj)].serialize(obj, now)

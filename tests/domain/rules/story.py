@@ -82,6 +82,7 @@ _BY_NAME: dict[str, c.ChargeOutcome] = {
     "declined": declined("generic_decline"),
     "lost card": declined("lost_card"),
     "asks": c.ChargeOutcome(state="requires_action"),
+    "asks in vain": c.ChargeOutcome(state="requires_action", error=declined("authentication_required").error),
     "unknown": c.ChargeOutcome(state="unknown"),
     "not found": c.ChargeOutcome(state="not_found"),
 }
@@ -89,7 +90,7 @@ _BY_TOKEN = {BAD: "declined", LOST: "lost card", MUTE: "unknown"}
 
 
 def outcome(name: str) -> c.ChargeOutcome:
-    """The gateway's answer of this name: paid, declined, lost card, asks, unknown, not found."""
+    """The gateway's answer of this name: paid, declined, lost card, asks, asks in vain, unknown, not found."""
     return _BY_NAME[name]
 
 
@@ -359,7 +360,7 @@ class Story:
             whole,
         )
 
-    def _metered(self, book: Book, now: int) -> Book:
+    def metered(self, book: Book, now: int) -> Book:
         """The book with the usage that the store would load for it."""
         known: dict[UsageSpan, int] = {}
         for span in usage.spans(book, CATALOG, now):
@@ -371,7 +372,7 @@ class Story:
         self, make: Callable[[Book, Ids], Decision], part: Book, now: int, whole: Book | None = None
     ) -> Decision:
         """Decide on the part and on the whole, expect the same, and keep it."""
-        part, whole = self._metered(part, now), self._metered(self.book if whole is None else whole, now)
+        part, whole = self.metered(part, now), self.metered(self.book if whole is None else whole, now)
         ids = Ids(self.ids.last)
         try:
             expected: Decision | DomainError = make(whole, ids)
@@ -387,7 +388,7 @@ class Story:
         assert decision.events == expected.events, f"the same events, however much is loaded: {expected.events}"
         assert decision.charges == expected.charges
         assert decision.messages == expected.messages
-        after = _merged(self.book, part, decision.book)
+        after = merged(self.book, part, decision.book)
         for name in _PARTS:
             assert dict(getattr(after, name)) == dict(getattr(expected.book, name)), f"the same {name}"
         audit_change(self.book, after)
@@ -431,7 +432,7 @@ class Story:
             assert earlier.created <= later.created, f"told after something later: {later}"
 
 
-def _merged(whole: Book, before: Book, after: Book) -> Book:
+def merged(whole: Book, before: Book, after: Book) -> Book:
     """The whole book with what a decision on a part of it has changed."""
     parts: dict[str, Any] = {}
     for name in _PARTS:
