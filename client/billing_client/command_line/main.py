@@ -14,6 +14,7 @@ from billing_client.channel import service_config_text
 from billing_client.command_line import (
     accounts,
     audits,
+    automations,
     clocks,
     credit_notes,
     customers,
@@ -47,6 +48,7 @@ app.add_typer(customers.app, name="customers")
 app.add_typer(payment_methods.app, name="payment-methods")
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(automations.app, name="automations")
 app.add_typer(invoices.app, name="invoices")
 app.add_typer(invoices.items, name="invoice-items")
 app.add_typer(credit_notes.app, name="credit-notes")
