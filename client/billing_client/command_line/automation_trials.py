@@ -15,7 +15,7 @@ from billing.v1.automation_service_pb2 import (
     DryRunAutomationRequest,
 )
 from billing_client.command_line import rendering
-from billing_client.command_line.options import CustomerFilter, enum_value, instant
+from billing_client.command_line.options import CustomerFilter, enum_value, instant, read_json
 from billing_client.command_line.session import Session, run
 from billing_client.instants import format_timestamp
 from billing_client.money import format_money
@@ -67,9 +67,6 @@ def backtest(
     customer: CustomerFilter = "",
 ) -> None:
     """Try an automation on the recorded events: the runs that it would have started, and what happened instead."""
-    # Imported here: `automations` has this command among its own.
-    from billing_client.command_line.automations import read_json
-
     request = BacktestAutomationRequest(customer=customer)
     if bool(automation) == bool(source):
         raise typer.BadParameter("name an automation, or give a definition by --from.", param_hint="AUTOMATION")
