@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from billing.v1 import (
     account_model_pb2,
+    automation_model_pb2,
+    automation_service_pb2,
     catalog_model_pb2,
     customer_model_pb2,
     event_model_pb2,
@@ -177,6 +179,8 @@ def test_nested_fields_take_the_currency_of_their_parent() -> None:
 def test_every_column_exists() -> None:
     modules = [
         account_model_pb2,
+        automation_model_pb2,
+        automation_service_pb2,
         catalog_model_pb2,
         customer_model_pb2,
         event_model_pb2,

@@ -8,6 +8,7 @@ import pytest
 
 from billing_client import BillingClient, BillingError
 from billing_server.bootstrap import Server
+from billing_server.engine import engine
 from tests.scenarios.test_mail import messages
 from tests.scenarios.world import BAD, OK, World, at, base, word
 
@@ -305,6 +306,29 @@ async def test_runs_in_flight_finish_or_end(client: BillingClient, method: str, 
         for change in ("EnableAutomation", "DeleteAutomation"):
             with pytest.raises(BillingError, match="was deleted"):
                 await world.call("automations", change, id=made.id)
+
+
+async def test_runs_end_by_the_mark_when_nobody_was_left_to_end_them(
+    client: BillingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that dies between marking the automation and ending its runs."""
+
+    async def died(*_: Any) -> int:
+        return 0
+
+    monkeypatch.setattr(engine, "end_runs_in_flight", died)
+    world = await World.begin(client, "2025-01-01")
+    made = await world.automate("invoice_finalized", {"type": "mark_invoice_uncollectible", "delay_seconds": DAY})
+    subscription = (await sent(world)).id
+    await world.advance("2025-01-01T02:00")
+    await world.call("automations", "DisableAutomation", id=made.id, runs_in_flight="cancel_all")
+    assert [word(run, "status") for run in await world.runs()] == ["running"]
+    await world.call("automations", "EnableAutomation", id=made.id)
+    later = (await sent(world)).id
+    await world.advance("2025-01-05")
+    runs = {run.subscription: word(run, "status") for run in await world.runs()}
+    assert runs == {subscription: "canceled", later: "completed"}
+    assert word(await world.latest(subscription), "status") == "open"
 
 
 async def test_a_run_keeps_the_definition_that_it_started_with(client: BillingClient) -> None:
