@@ -57,13 +57,13 @@ def _cancel(turn: Turn, subscription: Subscription, command: CancelSubscription)
             turn.remove(item)
         prorations = []
     before = subscription
-    subscription = end(turn, subscription, "cancellation_requested")
-    credits_created = adjustments.as_pending_items(turn, msgspec.structs.replace(before), given_back)
+    kept = [*prorations, *used] if command.invoice_now else []
+    subscription = end(turn, subscription, "cancellation_requested", billed_last=kept)
+    credits_created = adjustments.as_pending_items(turn, before, given_back)
     if not command.invoice_now:
         for item in credits_created:
             turn.alter(item, subscription=None)
         return turn.subscriptions[subscription.id]
-    kept = [turn.invoice_items[item.id] for item in (*prorations, *used)]
     final_invoice(turn, subscription, [*reversed(credits_created), *reversed(kept)], usage=before.status in CHARGED)
     return turn.subscriptions[subscription.id]
 

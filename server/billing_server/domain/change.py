@@ -40,9 +40,10 @@ from billing_server.domain.invoicing import (
     usage_line,
 )
 from billing_server.domain.items import changed_items, is_free, recurring
+from billing_server.domain.method_lookup import awaited
 from billing_server.domain.pause import handle_born_paused
-from billing_server.domain.signup import awaited, check_trial_end
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, PendingUpdate, Subscription
+from billing_server.domain.trial_limits import check_trial_end
 from billing_server.domain.turn import Turn
 
 
@@ -68,7 +69,9 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     if subscription.status == "incomplete" or subscription.terminal:
         return turn.revise(subscription, plain)
     change = _plan(turn, subscription, command, plain)
-    if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
+    # While collection is paused nobody is asked for money, so there is nothing to wait for.
+    waits = command.payment_behavior == "pending_if_incomplete" and not change.after.paused_at(turn.now)
+    if waits and _owes(turn, change):
         return _wait_for_payment(turn, subscription, change, trial_over=command.trial_end_now)
     return _apply(turn, subscription, change, command)
 

@@ -33,9 +33,9 @@ def period_from(subscription: Subscription, start: int) -> Period:
         subscription.interval,
         subscription.interval_count,
     )
-    end = calendar.next_boundary(anchor, interval, count, start)
-    full = end - calendar.previous_boundary(anchor, interval, count, end)
-    stub = end - start != full
+    boundary, end = calendar.period_around(anchor, interval, count, start)
+    full = end - boundary
+    stub = boundary != start
     if subscription.cancel_at is not None and start < subscription.cancel_at < end:
         end = subscription.cancel_at
     return Period(start, end, full, stub)

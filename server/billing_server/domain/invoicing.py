@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from billing_server.domain import calendar, usage
+from billing_server.domain import automation_runs, calendar, usage
 from billing_server.domain.balance import change_balance
 from billing_server.domain.catalog import Price
 from billing_server.domain.errors import InvalidArgument, Violation, WrongState
@@ -417,6 +417,8 @@ def finalize(
             turn.emit("invoice.payment_succeeded", invoice)
     elif invoice.payment_intent is not None:
         turn.emit("payment_intent.created", invoice.payment_intent)
+    if not quiet:
+        automation_runs.invoice_finalized(turn, invoice)
     return invoice
 
 

@@ -77,8 +77,8 @@ def _end_with_period(turn: Turn, subscription: Subscription) -> None:
         if item.subscription == subscription.id
     ]
     charged = subscription.status in CHARGED
-    subscription = end(turn, subscription, "cancellation_requested")
-    final_invoice(turn, subscription, [turn.invoice_items[item.id] for item in left_over], usage=charged)
+    subscription = end(turn, subscription, "cancellation_requested", billed_last=left_over)
+    final_invoice(turn, subscription, left_over, usage=charged)
 
 
 def _end_trial(turn: Turn, subscription: Subscription) -> None:

@@ -39,6 +39,7 @@ from billing_server.engine.ids import IdSource
 from billing_server.engine.metering import Metering, Reported
 from billing_server.engine.once import complete, earlier_answer, keys_of
 from billing_server.engine.pages import PagesCache
+from billing_server.engine.runs_in_flight import end_runs_in_flight
 from billing_server.engine.session import target_field
 from billing_server.engine.test_clocks import TestClocks
 from billing_server.engine.timekeeper import Timekeeper
@@ -213,6 +214,7 @@ class Engine:
                 products=decision.products,
                 prices=decision.prices,
                 meters=decision.meters,
+                automations=decision.automations,
             )
             rows = event_rows(account_id, decision.events)
             await unit.save((), rows, complete(caller, decision.result, opening.now))
@@ -220,6 +222,8 @@ class Engine:
 
         answer = await self.door.committed(account_id, body)
         self.bell.ring(account_id)
+        if isinstance(command, c.DisableAutomation | c.DeleteAutomation) and command.runs_in_flight == "cancel_all":
+            await end_runs_in_flight(self.store, self.group, account_id, command.id, caller.cause)
         return answer
 
     # --- accounts and keys

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +38,9 @@ _ENTRY: Final = tag_of(Struct.DESCRIPTOR.fields_by_name["fields"])
 _ELEMENT: Final = tag_of(ListValue.DESCRIPTOR.fields_by_name["values"])
 _KEY: Final = b"\x0a"
 _HELD: Final = b"\x12"
+
+_INSTANTS_KNOWN: Final = 4_096
+"""A billing run writes the same few moments again and again."""
 
 
 def struct_bytes(struct: type[msgspec.Struct], attributes: Mapping[str, Any]) -> bytes:
@@ -71,7 +75,8 @@ def as_shown(obj: msgspec.Struct, attributes: Mapping[str, Any]) -> Mapping[str,
     if not attributes.keys().isdisjoint(("items", *_PERIOD)):
         period = {name: attributes.get(name, getattr(obj, name)) for name in _PERIOD}
         shown["items"] = [_set_fields(item) | period for item in attributes.get("items", obj.items)]
-    if not attributes.keys().isdisjoint(_OF_ANCHOR):
+    ends = obj.cancel_at is not None or attributes.get("cancel_at") is not None
+    if ends and not attributes.keys().isdisjoint(_OF_ANCHOR):
         before = msgspec.structs.replace(obj, **{name: attributes[name] for name in _OF_ANCHOR if name in attributes})
         shown.pop("billing_cycle_anchor", None)
         if cycle.shown_anchor(before) != cycle.shown_anchor(obj):
@@ -111,6 +116,7 @@ def _decimal(value: Decimal) -> bytes:
     return _text(decimal_text(value))
 
 
+@lru_cache(_INSTANTS_KNOWN)
 def _instant(seconds: int) -> bytes:
     return _text(datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 

@@ -246,7 +246,7 @@ def fold(events: Sequence[Event], book: Book) -> None:
 def _compare(told: Mapping[str, msgspec.Struct], gone: set[str], book: Book) -> None:
     held: dict[str, msgspec.Struct] = {book.customer.id: book.customer}
     nouns: tuple[Mapping[str, Any], ...] = (book.payment_methods, book.subscriptions, book.schedules)
-    for mapping in (*nouns, book.invoices, book.invoice_items, book.credit_notes):
+    for mapping in (*nouns, book.invoices, book.invoice_items, book.credit_notes, book.runs):
         held.update(mapping)
     for invoice in book.invoices.values():
         if invoice.payment_intent is not None:
