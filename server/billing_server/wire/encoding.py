@@ -72,12 +72,12 @@ def _id_and_overdue(invoice: Invoice, now: int | None) -> bytes:
 
 
 def _anchor_and_items(subscription: Subscription, now: int | None) -> bytes:
-    """The anchor may follow `cancel_at` (semantics 4); items share the period of their subscription, and show it."""
+    """Items share the period of their subscription, and show it; the anchor follows `cancel_at` (semantics 1 and 4)."""
     del now
+    anchor = _ANCHOR + sized_timestamp(cycle.shown_anchor(subscription))
     start, end = subscription.current_period_start, subscription.current_period_end
     period = b"".join((_ITEM_START, sized_timestamp(start), _ITEM_END, sized_timestamp(end)))
     encoder = ENCODERS[SubscriptionItem]
-    anchor = _ANCHOR + sized_timestamp(cycle.shown_anchor(subscription))
     return anchor + b"".join([_ITEMS + sized(encoder.serialize(item) + period) for item in subscription.items])
 
 
