@@ -219,8 +219,10 @@ class _Trial:
         self, view: View, event: StoredEvent, moment: Moment, failures: tuple[int, ...] = ()
     ) -> WouldRun | None:
         """The run that a moment would have started, if all conditions hold."""
-        self._count(moments=1)
         subject = await self._subject(view, event, moment)
+        if subject is not None and _awaits_confirmation(self._proposal.trigger, subject):
+            return None
+        self._count(moments=1)
         if subject is None:
             self._count(unknown=1)
             return None
@@ -370,6 +372,12 @@ class _Trial:
             found = await view.get_many(TestClock, [clock])
             self._clocks[clock] = found[0].frozen_time if found else None
         return self._clocks[clock] or self._now
+
+
+def _awaits_confirmation(trigger: Trigger, subject: Subject) -> bool:
+    """Whether it is the first invoice of an incomplete subscription, whose failures start nothing."""
+    subscription = subject.subscription
+    return trigger == "subscription_payment_fails" and subscription is not None and subscription.status == "incomplete"
 
 
 async def _failed_before(view: View, event: StoredEvent, customer: str) -> bool:
