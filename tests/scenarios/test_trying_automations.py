@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from billing_client import BillingClient, BillingError
+from billing_server.engine import backtest as backtests
 from tests.scenarios.world import BAD, OK, World, at, base, word
 
 FAILS = "subscription_payment_fails"
@@ -105,6 +106,20 @@ async def test_a_backtest_of_recipe_1_against_the_settings(client: BillingClient
     definition["conditions"] = [{"type": "invoice_amount", "more_than": 3_100}]
     nothing, none = await world.backtest(definition=definition)
     assert (nothing, none.runs, none.moments) == ([], 0, 1)
+
+
+async def test_the_first_invoice_of_an_incomplete_subscription_starts_nothing(client: BillingClient) -> None:
+    world = await World.begin(client, "2025-01-01")
+    made = await world.automate(FAILS, {"type": "cancel_subscription"})
+    customer = await world.customer(BAD)
+    subscription = await world.subscribe(customer, await world.price(3100))
+    assert word(subscription, "status") == "incomplete"
+    await world.call("invoices", "UpdateInvoice", id=subscription.latest_invoice, auto_advance=True)
+    await world.advance("2025-01-01T12:00")
+    assert await world.events("invoice.payment_failed")
+    assert not await world.runs()
+    found, summary = await world.backtest(automation=made.id)
+    assert (found, summary.moments) == ([], 0)
 
 
 async def test_a_proposal_that_could_not_be_created_is_refused(client: BillingClient) -> None:
@@ -209,8 +224,11 @@ def _paper(run: Any) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_backtest_of_what_really_ran_finds_exactly_that(client: BillingClient, seed: int) -> None:
+async def test_a_backtest_of_what_really_ran_finds_exactly_that(
+    client: BillingClient, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     dice = random.Random(seed)
+    monkeypatch.setattr(backtests, "EVENTS_AT_ONCE", dice.choice([1, 3, backtests.EVENTS_AT_ONCE]))
     world = await World.begin(client, "2025-01-01")
     await world.settings(company_domain="acme.test")
     made = await _automations(world, dice)
