@@ -23,7 +23,7 @@ from tests.domain.rules.shop import at
 from tests.domain.rules.steps import Step, accepted
 from tests.domain.rules.story import Gateway, Story, part_of
 
-_ID = re.compile(r"\b(in|il|ii|pi|si|cbtxn|sub|sub_sched|upcoming_sub|msg)_(?:forecast)?[0-9]+\b")
+_ID = re.compile(r"\b(in|il|ii|pi|si|cbtxn|sub|sub_sched|upcoming_sub|msg|bautorun)_(?:forecast)?[0-9]+\b")
 _UNFORESEEN = frozenset({"client_secret", "message", "created_real", "due_at"})
 
 
