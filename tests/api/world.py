@@ -154,6 +154,8 @@ REQUESTS: Mapping[str, Any] = {
     "AutomationService/DescribeAutomationCapabilities": {},
     "AutomationService/ListRecipes": {},
     "AutomationService/CreateAutomationFromRecipe": {"recipe": "new_customer_credit"},
+    "AutomationService/DryRunAutomation": {"customer": "$customer"},
+    "AutomationService/BacktestAutomation": {"automation": "$automation"},
     "AutomationService/GetAutomationRun": {"id": "$automation_run"},
     "AutomationService/ListAutomationRuns": {"automation": "$automation"},
     "CatalogService/CreateProduct": {"name": "Silver"},

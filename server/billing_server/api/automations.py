@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgspec
@@ -9,8 +11,20 @@ from google.protobuf.message import Message
 
 from billing.v1 import automation_model_pb2 as model
 from billing.v1 import automation_service_pb2 as service
+from billing_server.api.backtests import encode_progress
 from billing_server.api.call import Call
-from billing_server.api.endpoints import Edge, Endpoint, choice, command, get, listing, number_of, path_of
+from billing_server.api.endpoints import (
+    Edge,
+    Endpoint,
+    choice,
+    command,
+    get,
+    listing,
+    number_of,
+    path_of,
+    required,
+    span,
+)
 from billing_server.domain import automation_capabilities as words
 from billing_server.domain import commands as c
 from billing_server.domain.automation import (
@@ -22,10 +36,16 @@ from billing_server.domain.automation import (
     Trigger,
 )
 from billing_server.domain.automation_pages import AutomationOrder
+from billing_server.domain.backtest import Proposal
+from billing_server.domain.dry_run import Candidate
+from billing_server.domain.errors import invalid
 from billing_server.domain.recipes import RECIPES
 from billing_server.domain.validation import automation as rules
+from billing_server.domain.validation import validate
+from billing_server.engine.backtest import Span, backtest
+from billing_server.engine.dry_run import dry_run_about
 from billing_server.store.automation import AutomationFilter, AutomationRunFilter
-from billing_server.wire.codec import encode
+from billing_server.wire.codec import check, decode, encode
 
 
 def _automations(request: Any) -> AutomationFilter:
@@ -145,6 +165,70 @@ async def _list_recipes(_edge: Edge, _call: Call, _request: Any) -> bytes:
     return response.SerializeToString()
 
 
+# --- trying automations
+
+
+async def _dry_run(edge: Edge, call: Call, request: Any) -> bytes:
+    check(request)
+    which = request.WhichOneof("subject")
+    if which is None:
+        raise invalid("subject", "parameter_missing", "name an invoice, a subscription or a customer")
+    required(request, which)
+    found = await dry_run_about(
+        edge.engine.store, call.account_id, which, getattr(request, which), choice(request, "trigger")
+    )
+    response = service.DryRunAutomationResponse(
+        trigger=number_of(model.AutomationTrigger.DESCRIPTOR, found.trigger),
+        obstacles=found.obstacles,
+        automation="" if found.chosen is None else found.chosen.id,
+        candidates=map(_candidate, found.candidates),
+    )
+    return response.SerializeToString()
+
+
+def _candidate(candidate: Candidate) -> service.DryRunCandidate:
+    return service.DryRunCandidate(
+        automation=candidate.automation.id,
+        name=candidate.automation.name,
+        priority=candidate.automation.priority,
+        enabled=candidate.automation.enabled,
+        runs=candidate.runs,
+        explanation=candidate.explanation,
+        conditions=[
+            service.ConditionEvaluation(
+                condition=encode(evaluation.condition),
+                holds=evaluation.holds,
+                explanation=evaluation.explanation,
+            )
+            for evaluation in candidate.evaluations
+        ],
+    )
+
+
+async def _backtest(edge: Edge, call: Call, request: Any) -> AsyncIterator[bytes]:
+    check(request)
+    which = request.WhichOneof("proposal")
+    if which is None:
+        raise invalid("proposal", "parameter_missing", "name an automation, or give a definition to try")
+    start, end = span(request, "range")
+    wanted = Span(start=start, end=end, customer=request.customer or None)
+    automation = None
+    if which == "automation":
+        required(request, "automation")
+        automation = request.automation
+        async with edge.view(call) as view:
+            known = await view.get(Automation, automation, "automation", field="automation")
+        proposal = Proposal(trigger=known.trigger, conditions=known.conditions, actions=known.actions)
+    else:
+        command_given = decode(request.definition, c.CreateAutomation)
+        validate(command_given, now=int(time.time()))
+        proposal = Proposal(
+            trigger=command_given.trigger, conditions=command_given.conditions, actions=command_given.actions
+        )
+    async for progress in backtest(edge.engine.store, call.account_id, proposal, wanted, automation):
+        yield encode_progress(progress).SerializeToString()
+
+
 ENDPOINTS: Final = (
     command("AutomationService/CreateAutomation", c.CreateAutomation),
     get("AutomationService/GetAutomation", Automation, "automation"),
@@ -157,6 +241,8 @@ ENDPOINTS: Final = (
     Endpoint(path_of("AutomationService/DescribeAutomationCapabilities"), unary=_describe),
     Endpoint(path_of("AutomationService/ListRecipes"), unary=_list_recipes),
     command("AutomationService/CreateAutomationFromRecipe", c.CreateAutomationFromRecipe),
+    Endpoint(path_of("AutomationService/DryRunAutomation"), unary=_dry_run),
+    Endpoint(path_of("AutomationService/BacktestAutomation"), streaming=_backtest),
     get("AutomationService/GetAutomationRun", AutomationRun, "automation_run"),
     listing("AutomationService/ListAutomationRuns", "automation_runs", _runs),
     command("AutomationService/CancelAutomationRun", c.CancelAutomationRun),

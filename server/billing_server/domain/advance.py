@@ -46,29 +46,7 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
         StuckBook: an object does not move on.
     """
     turn = Turn(book, now=until, wall_now=wall_now, pages=pages, new_id=new_id, cause=TIMER)
-    queue = [
-        *(
-            (moment, _INVOICE, id_)
-            for id_, item in book.invoices.items()
-            if (moment := invoice_module.wake_at(item)) is not None
-        ),
-        *(
-            (moment, _SCHEDULE, id_)
-            for id_, item in book.schedules.items()
-            if (moment := schedule_module.wake_at(item)) is not None
-        ),
-        *(
-            (moment, _SUBSCRIPTION, id_)
-            for id_, item in book.subscriptions.items()
-            if (moment := subscription_module.wake_at(item)) is not None
-        ),
-        *(
-            (moment, _RUN, id_)
-            for id_, item in book.runs.items()
-            if (moment := automation_module.wake_at(item)) is not None
-        ),
-    ]
-    heapq.heapify(queue)
+    queue = _queue(book)
     wakes = 0
     while queue and queue[0][0] <= until:
         moment, kind, identity = heapq.heappop(queue)
@@ -102,6 +80,25 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
             if following is not None:
                 heapq.heappush(queue, (following, changed_kind, changed))
     return turn.decision()
+
+
+def _queue(book: Book) -> list[tuple[int, int, str]]:
+    """What wakes at all in the book, as a heap by moment, kind and id."""
+    queue: list[tuple[int, int, str]] = []
+    for id_, invoice in book.invoices.items():
+        if (moment := invoice_module.wake_at(invoice)) is not None:
+            queue.append((moment, _INVOICE, id_))
+    for id_, schedule in book.schedules.items():
+        if (moment := schedule_module.wake_at(schedule)) is not None:
+            queue.append((moment, _SCHEDULE, id_))
+    for id_, subscription in book.subscriptions.items():
+        if (moment := subscription_module.wake_at(subscription)) is not None:
+            queue.append((moment, _SUBSCRIPTION, id_))
+    for id_, run in book.runs.items():
+        if (moment := automation_module.wake_at(run)) is not None:
+            queue.append((moment, _RUN, id_))
+    heapq.heapify(queue)
+    return queue
 
 
 def _object(turn: Turn, kind: int, identity: str) -> Invoice | SubscriptionSchedule | Subscription | AutomationRun:

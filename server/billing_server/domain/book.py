@@ -111,10 +111,13 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     def wake_at(self) -> int | None:
         """The earliest moment at which time alone changes something in the book."""
         moments = [self.rest_wake_at, *map(subscriptions.wake_at, self.subscriptions.values())]
-        moments += map(schedules.wake_at, self.schedules.values())
-        moments += map(invoices.wake_at, self.invoices.values())
-        moments += map(automations.wake_at, self.runs.values())
-        return min((moment for moment in moments if moment is not None), default=None)
+        if self.schedules:
+            moments += map(schedules.wake_at, self.schedules.values())
+        if self.invoices:
+            moments += map(invoices.wake_at, self.invoices.values())
+        if self.runs:
+            moments += map(automations.wake_at, self.runs.values())
+        return min([moment for moment in moments if moment is not None], default=None)
 
     @property
     def in_flight(self) -> bool:

@@ -302,12 +302,16 @@ def _apply(
         **({"status_invoice": invoice_id} if counts else {}),
     )
     turn.updated(after)
+    trial_over = command.trial_end_now
+    if trial_over:
+        # Told before the invoice that ends the trial is made, and not amid its payment.
+        after = _announce(turn, before, after)
     if draft_hour and after.status == "trialing":
         draft_hour = anything_due(turn, lines, sweep, after.currency)
-    trial_over = command.trial_end_now
     invoice = _draft(turn, after, invoice_id, lines, sweep, draft_hour=draft_hour, trial_over=trial_over)
     _process(turn, after, invoice, command, draft_hour=draft_hour)
-    return _announce(turn, before, turn.subscriptions[after.id])
+    after = turn.subscriptions[after.id]
+    return after if trial_over else _announce(turn, before, after)
 
 
 def _draft(

@@ -186,4 +186,4 @@ def wake_at(invoice: Invoice) -> int | None:
         moments.append(invoice.next_payment_attempt)
     if invoice.due_date is not None and not invoice.due_date_passed:
         moments.append(max(invoice.due_date, invoice.finalized_at or 0))
-    return min((moment for moment in moments if moment is not None), default=None)
+    return min([moment for moment in moments if moment is not None], default=None)

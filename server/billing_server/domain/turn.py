@@ -57,6 +57,9 @@ _MAPPING: Mapping[type[msgspec.Struct], str] = {
 }
 
 
+_WAKING = frozenset({"subscriptions", "schedules", "invoices", "runs"})
+"""The mappings of what time alone may change."""
+
 _NOUNS = tuple(EVENT_PREFIX)
 
 
@@ -261,7 +264,7 @@ class Turn:
             else:
                 self._versions[identity] = item.version  # type: ignore[attr-defined]  # every stored noun has one
             mapping[identity] = item
-            if isinstance(item, Invoice | Subscription | SubscriptionSchedule | AutomationRun):
+            if name in _WAKING:
                 self.woken[identity] = None
         self.touched[identity] = None
         return item
@@ -329,9 +332,15 @@ class Turn:
 
         A command is one step, each wake-up is one. So it makes no difference how many wake-ups share a turn.
         """
-        untold = [item for identity in self.touched if (item := self._current(identity)) is not None]
+        untold = [
+            item
+            for identity in self.touched
+            if (item := self._current(identity)) is not None
+            and item is not self._told.get(identity)
+            and type(item) in EVENT_PREFIX
+        ]
         # Not in the order of touching: that may depend on how much of the book was loaded.
-        for item in sorted(filter(lambda found: type(found) in EVENT_PREFIX, untold), key=_telling_order):
+        for item in sorted(untold, key=_telling_order) if len(untold) > 1 else untold:
             self.updated(item)
         self.touched.clear()
         self._versions.clear()

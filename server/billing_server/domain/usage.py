@@ -39,6 +39,8 @@ def spans(book: Book, catalog: Catalog, now: int) -> set[UsageSpan]:
     A proposal is carried out as of the moment at which it was made.
     """
     wanted: set[UsageSpan] = set()
+    if not catalog.meters:
+        return wanted
     moments = {now, *(attempt.due_at for attempt in book.attempts.values() if attempt.proposal is not None)}
     for subscription in book.subscriptions.values():
         if subscription.status in CHARGED:
@@ -51,7 +53,7 @@ def spans(book: Book, catalog: Catalog, now: int) -> set[UsageSpan]:
 
 def is_loaded(turn: Turn, item: Subscription | Invoice | SubscriptionSchedule | AutomationRun) -> bool:
     """Whether time can do to an object what it does next, as far as usage goes."""
-    if turn.book.usage_complete:
+    if turn.book.usage_complete or not turn.catalog.meters:
         return True
     needed: Iterable[UsageSpan] = ()
     if isinstance(item, Invoice):

@@ -127,7 +127,7 @@ class Engine:
             )
         task = asyncio.create_task(work())
         self._detached.add(task)
-        task.add_done_callback(self._detached.discard)
+        task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -135,6 +135,12 @@ class Engine:
             if task.cancelled() and (caller is None or not caller.cancelling()):
                 raise StoreUnavailable("the server is stopping; what was begun is finished by the next one") from None
             raise
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Detached work ended. A refusal that nobody waits for any more is no error, and must not be told as one."""
+        self._detached.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     # --- commands
 

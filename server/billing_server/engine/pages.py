@@ -6,9 +6,20 @@ from collections import OrderedDict
 
 from billing_server.domain.catalog import Catalog
 from billing_server.domain.turn import Pages
+from billing_server.store.account import ChangedPages
 from billing_server.store.unit import Unit
 
 _ACCOUNTS_MAX = 1_000
+
+
+def pages_of(whole: ChangedPages) -> Pages:
+    """Pages that were loaded as a whole."""
+    catalog = Catalog(
+        {product.id: product for product in whole.products},
+        {price.id: price for price in whole.prices},
+        {meter.id: meter for meter in whole.meters},
+    )
+    return Pages(whole.account, catalog, whole.version, tuple(whole.automations))
 
 
 class PagesCache:

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from billing.v1.account_model_pb2 import Account as AccountMessage
 from billing.v1.account_model_pb2 import ApiKey as ApiKeyMessage
 from billing.v1.automation_model_pb2 import Automation as AutomationMessage
+from billing.v1.automation_model_pb2 import AutomationCondition as ConditionMessage
 from billing.v1.automation_model_pb2 import AutomationRun as AutomationRunMessage
 from billing.v1.catalog_model_pb2 import Price as PriceMessage
 from billing.v1.catalog_model_pb2 import Product as ProductMessage
@@ -27,7 +28,7 @@ from billing.v1.schedule_model_pb2 import SubscriptionSchedule as SubscriptionSc
 from billing.v1.subscription_model_pb2 import Subscription as SubscriptionMessage
 from billing.v1.test_clock_model_pb2 import TestClock as TestClockMessage
 from billing_server.domain.account import Account, ApiKey
-from billing_server.domain.automation import Automation, AutomationRun
+from billing_server.domain.automation import Automation, AutomationRun, Condition
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
@@ -57,6 +58,7 @@ __all__ = [
     "event_id",
     "parse",
     "position_of",
+    "serialize",
     "with_position",
 ]
 
@@ -73,6 +75,8 @@ def encode(obj: Price, now: int | None = None) -> PriceMessage: ...
 def encode(obj: Meter, now: int | None = None) -> MeterMessage: ...
 @overload
 def encode(obj: Automation, now: int | None = None) -> AutomationMessage: ...
+@overload
+def encode(obj: Condition, now: int | None = None) -> ConditionMessage: ...
 @overload
 def encode(obj: AutomationRun, now: int | None = None) -> AutomationRunMessage: ...
 @overload
@@ -107,3 +111,8 @@ def encode(obj: msgspec.Struct, now: int | None = None) -> Message:
     Without `now` an invoice is never shown as overdue.
     """
     return ENCODERS[type(obj)].message(obj, now)
+
+
+def serialize(obj: msgspec.Struct, now: int | None = None) -> bytes:
+    """The same message, serialized: for answers and events, which need nothing but its bytes."""
+    return ENCODERS[type(obj)].serialize(obj, now)

@@ -388,7 +388,7 @@ class Story:
         assert decision.events == expected.events, f"the same events, however much is loaded: {expected.events}"
         assert decision.charges == expected.charges
         assert decision.messages == expected.messages
-        after = _merged(self.book, part, decision.book)
+        after = merged(self.book, part, decision.book)
         for name in _PARTS:
             assert dict(getattr(after, name)) == dict(getattr(expected.book, name)), f"the same {name}"
         audit_change(self.book, after)
@@ -432,7 +432,7 @@ class Story:
             assert earlier.created <= later.created, f"told after something later: {later}"
 
 
-def _merged(whole: Book, before: Book, after: Book) -> Book:
+def merged(whole: Book, before: Book, after: Book) -> Book:
     """The whole book with what a decision on a part of it has changed."""
     parts: dict[str, Any] = {}
     for name in _PARTS:

@@ -43,10 +43,10 @@ ALIKE = [
             customer.subscription.deleted
             customer.subscription.updated was=latest_invoice
             invoice.created
+            invoiceitem.updated was=invoice
+            invoiceitem.updated was=invoice
             invoice.finalized
             payment_intent.created
-            invoiceitem.updated was=invoice
-            invoiceitem.updated was=invoice
             payment_intent.succeeded
             invoice.updated
             invoice.paid
