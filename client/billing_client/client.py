@@ -50,8 +50,8 @@ class BillingClient:
     retry: how failed attempts are repeated; changes carry the same idempotency key each time.
 
     The attributes `account`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`, `payments`,
-    `event_log`, `webhooks` and `test_clocks` are the generated stubs of the services. Their unary calls raise BillingError. An
-    idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
+    `event_log`, `webhooks` and `test_clocks` are the generated stubs of the services. Their unary calls raise
+    BillingError. An idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
 
     Raises ApiKeyMissing when there is no key.
     """

@@ -224,8 +224,7 @@ class Server:
         self._open_streams.drain()
         await self._end_calls(seconds)
         await self._open_streams.close()
-        await self.webhooks.close(seconds)
-        await asyncio.gather(self.engine.close(seconds), self.mail.close(seconds))
+        await asyncio.gather(self.engine.close(seconds), self.mail.close(seconds), self.webhooks.close(seconds))
         await self.engine.store.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)

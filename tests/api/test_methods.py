@@ -31,6 +31,8 @@ UNKNOWN_OF = {
     "clock": "clock",
     "meter": "mtr",
     "event": "evt",
+    "webhook_endpoint": "we",
+    "webhook_delivery": "wd",
     "api_key": "key",
     "product": "prod",
 }

@@ -23,6 +23,7 @@ from billing_server.store.schedule import ScheduleFilter
 from billing_server.store.store import Store
 from billing_server.store.subscription import SubscriptionFilter
 from billing_server.store.test_clock import TestClockFilter
+from billing_server.store.webhook import WebhookDeliveryFilter, WebhookEndpointFilter
 from tests.store import samples
 from tests.store.samples import MONTH, NOW, OPEN, PAID, SETTLED
 
@@ -101,6 +102,11 @@ class Scene:
         self.credit = samples.balance_transaction(self.ann)
         self.reminder = samples.message(self.ann, kind="trial_reminder", created=NOW + 5)
         self.told = samples.message(self.bob, state="sent", due_at=None, settled_at=NOW)
+        self.shop = samples.webhook_endpoint(created=NOW + 5)
+        gone: dict[str, Any] = {"status": "disabled", "disabled_reason": "gone", "disabled_at": NOW}
+        self.closed = samples.webhook_endpoint(**gone)
+        self.taken = samples.webhook_delivery(self.shop, 1, state="delivered", due_at=None, settled_at=NOW)
+        self.missed = samples.webhook_delivery(self.closed, 2, state="failed", due_at=None, settled_at=NOW)
         self.applied = samples.balance_transaction(self.bob, invoice=self.late.id)
 
     async def save(self, store: Store, account_id: str) -> None:
@@ -116,6 +122,9 @@ class Scene:
                 prices=[self.price, self.inactive],
                 meters=[self.meter, self.silent],
             )
+            for endpoint in (self.shop, self.closed):
+                await unit.webhooks.insert_endpoint(endpoint)
+            await unit.webhooks.add([self.taken, self.missed], {})
             await unit.save([(None, book) for book in books.values()], messages=[self.reminder, self.told])
 
 
@@ -182,6 +191,13 @@ FILTERS: list[tuple[type[Filter[Any]], dict[str, Any], set[str]]] = [
     (MeterFilter, {"status": "active"}, {"meter"}),
     (MeterFilter, {"event_name": "calls"}, {"meter"}),
     (TestClockFilter, {}, {"clock"}),
+    (WebhookEndpointFilter, {}, {"shop", "closed"}),
+    (WebhookEndpointFilter, {"status": "disabled"}, {"closed"}),
+    (WebhookDeliveryFilter, {}, {"taken", "missed"}),
+    (WebhookDeliveryFilter, {"endpoint": "shop"}, {"taken"}),
+    (WebhookDeliveryFilter, {"event": "evt_000000000002"}, {"missed"}),
+    (WebhookDeliveryFilter, {"endpoint": "shop", "state": "failed"}, set()),
+    (WebhookDeliveryFilter, {"state": "failed"}, {"missed"}),
 ]
 
 

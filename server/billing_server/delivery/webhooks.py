@@ -30,6 +30,7 @@ from billing_server.domain.webhook import WebhookDelivery, WebhookEndpoint
 from billing_server.domain.webhook_retries import (
     RETRY_SECONDS,
     SICK_SECONDS,
+    failures_after,
     is_sick,
     wait_of_delivery,
     wait_of_endpoint,
@@ -307,7 +308,7 @@ class WebhookDispatcher:
         """How an endpoint does after some answers."""
         if True in answers:
             return Health()
-        failures = before.failures + answers.count(False)
+        failures = failures_after(before.failures, answers.count(False))
         wait = wait_of_endpoint(failures, self._sick_seconds)
         return Health(failures, None if wait is None else now + wait)
 

@@ -75,21 +75,22 @@ def refusal_of_addresses(texts: Sequence[str]) -> str | None:
 
 
 def refusal_of_url(url: str) -> str | None:
-    """What can be told from an address alone, before its name is resolved."""
+    """What can be told from a URL alone, before its name is resolved."""
     parts = urlsplit(url)
-    if parts.scheme != "https":
-        return f"must begin with https://; http is for development, on a server with {ALLOW_PRIVATE_SETTING}=true"
     host = parts.hostname or ""
-    if not _is_literal(host):
-        return None
-    refusal = refusal_of_address(host)
+    if parts.scheme != "https":
+        refusal: str | None = "must begin with https://"
+    elif ":" in host or host.replace(".", "").isdigit():
+        # Some would take 2130706433 or 127.1 for 127.0.0.1: what looks like an address must be one.
+        refusal = refusal_of_address(host) if _is_address(host) else f"{host} is no IP address, and no host name either"
+    else:
+        refusal = None
     if refusal is None:
         return None
-    return f"{refusal}; a server sends there only for development, with {ALLOW_PRIVATE_SETTING}=true"
+    return f"{refusal}; only for development a server goes there, with {ALLOW_PRIVATE_SETTING}=true"
 
 
-def _is_literal(host: str) -> bool:
-    """Whether the host is an IP address as it is."""
+def _is_address(host: str) -> bool:
     try:
         ip_address(host)
     except ValueError:

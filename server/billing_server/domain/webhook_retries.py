@@ -40,6 +40,11 @@ def is_sick(failures: int) -> bool:
     return failures >= SICK_FAILURES
 
 
+def failures_after(failures: int, failed: int) -> int:
+    """Failures in a row after some tries made at once failed: these can make an endpoint sick, but no sicker."""
+    return min(failures + failed, max(SICK_FAILURES, failures + 1))
+
+
 def wait_of_endpoint(failures: int, waits: Sequence[int] = SICK_SECONDS) -> int | None:
     """How long an endpoint is left in peace after so many failures in a row; None while it is not sick."""
     return waits[min(failures - SICK_FAILURES, len(waits) - 1)] if is_sick(failures) else None

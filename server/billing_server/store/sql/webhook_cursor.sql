@@ -28,7 +28,7 @@ SELECT c.endpoint, c.position, c.failures, e.event_types,
         SELECT count(*) FROM (
             SELECT FROM webhook_deliveries AS d
             WHERE d.account_id = $1 AND d.endpoint = c.endpoint AND d.due_at IS NOT NULL LIMIT $3
-        ) AS some
+        ) AS counted
     ) AS pending
 FROM unnest($2::text[]) AS wanted (id)
 CROSS JOIN LATERAL (
