@@ -30,6 +30,8 @@ UNKNOWN_OF = {
     "refund": "re",
     "clock": "clock",
     "meter": "mtr",
+    "automation": "bauto",
+    "automation_run": "bautorun",
     "event": "evt",
     "webhook_endpoint": "we",
     "webhook_delivery": "wd",

@@ -9,6 +9,9 @@ from google.protobuf.message import Message
 
 from billing.v1.account_model_pb2 import Account as AccountMessage
 from billing.v1.account_model_pb2 import ApiKey as ApiKeyMessage
+from billing.v1.automation_model_pb2 import Automation as AutomationMessage
+from billing.v1.automation_model_pb2 import AutomationCondition as ConditionMessage
+from billing.v1.automation_model_pb2 import AutomationRun as AutomationRunMessage
 from billing.v1.catalog_model_pb2 import Price as PriceMessage
 from billing.v1.catalog_model_pb2 import Product as ProductMessage
 from billing.v1.customer_model_pb2 import BalanceTransaction as BalanceTransactionMessage
@@ -27,6 +30,7 @@ from billing.v1.test_clock_model_pb2 import TestClock as TestClockMessage
 from billing.v1.webhook_model_pb2 import WebhookDelivery as WebhookDeliveryMessage
 from billing.v1.webhook_model_pb2 import WebhookEndpoint as WebhookEndpointMessage
 from billing_server.domain.account import Account, ApiKey
+from billing_server.domain.automation import Automation, AutomationRun, Condition
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
@@ -59,6 +63,7 @@ __all__ = [
     "event_json",
     "parse",
     "position_of",
+    "serialize",
     "with_position",
 ]
 
@@ -73,6 +78,12 @@ def encode(obj: Product, now: int | None = None) -> ProductMessage: ...
 def encode(obj: Price, now: int | None = None) -> PriceMessage: ...
 @overload
 def encode(obj: Meter, now: int | None = None) -> MeterMessage: ...
+@overload
+def encode(obj: Automation, now: int | None = None) -> AutomationMessage: ...
+@overload
+def encode(obj: Condition, now: int | None = None) -> ConditionMessage: ...
+@overload
+def encode(obj: AutomationRun, now: int | None = None) -> AutomationRunMessage: ...
 @overload
 def encode(obj: Customer, now: int | None = None) -> CustomerMessage: ...
 @overload
@@ -109,3 +120,8 @@ def encode(obj: msgspec.Struct, now: int | None = None) -> Message:
     Without `now` an invoice is never shown as overdue.
     """
     return ENCODERS[type(obj)].message(obj, now)
+
+
+def serialize(obj: msgspec.Struct, now: int | None = None) -> bytes:
+    """The same message, serialized: for answers and events, which need nothing but its bytes."""
+    return ENCODERS[type(obj)].serialize(obj, now)

@@ -11,15 +11,14 @@ from functools import lru_cache
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToJson
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from billing.v1.event_model_pb2 import Event as EventMessage
 from billing.v1.event_model_pb2 import EventBatch
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.event import Cause, Event
-from billing_server.wire.attributes import struct_bytes
-from billing_server.wire.encoding import ENCODERS
-from billing_server.wire.framing import sized, tag_of, varint
+from billing_server.wire.attributes import as_shown, struct_bytes
+from billing_server.wire.encoding import ENCODERS, shown_id
+from billing_server.wire.framing import sized, sized_timestamp, tag_of, varint
 from billing_server.wire.pairs import EVENT_OBJECTS
 
 ID_PREFIX: Final = "evt_"
@@ -38,7 +37,6 @@ _OBJECT_ID: Final = tag_of(_FIELDS["object_id"])
 _PREVIOUS: Final = tag_of(_FIELDS["previous_attributes"])
 _CAUSE: Final = tag_of(_FIELDS["cause"])
 _OBJECTS: Final = {struct: tag_of(_FIELDS[name]) for struct, name in EVENT_OBJECTS.items()}
-_SECONDS: Final = tag_of(Timestamp.DESCRIPTOR.fields_by_name["seconds"])
 
 _BATCH_FIELDS: Final = EventBatch.DESCRIPTOR.fields_by_name
 _EVENTS: Final = tag_of(_BATCH_FIELDS["events"])
@@ -51,29 +49,39 @@ def encode_event(account_id: str, event: Event) -> bytes:
     obj: Any = event.object
     struct = type(obj)
     parts = [
-        _TYPE,
-        sized(event.type.encode()),
+        _type_bytes(event.type),
         _CREATED,
-        sized(_SECONDS + varint(event.created)),
-        _ACCOUNT,
-        sized(account_id.encode()),
+        sized_timestamp(event.created),
+        _account_bytes(account_id),
     ]
     if event.customer:
         parts += (_CUSTOMER, sized(event.customer.encode()))
-    shown: Any = ENCODERS[struct].message(obj, event.created)
-    if shown.id:
-        parts += (_OBJECT_ID, sized(shown.id.encode()))
+    identity = shown_id(obj)
+    if identity:
+        parts += (_OBJECT_ID, sized(identity.encode()))
     if event.previous_attributes is not None:
-        parts += (_PREVIOUS, sized(struct_bytes(struct, event.previous_attributes)))
+        parts += (_PREVIOUS, sized(struct_bytes(struct, as_shown(obj, event.previous_attributes))))
     parts += (_CAUSE, _cause_bytes(event.cause))
-    parts += (_OBJECTS[struct], sized(shown.SerializeToString()))
+    parts += (_OBJECTS[struct], sized(ENCODERS[struct].serialize(obj, event.created)))
     return b"".join(parts)
+
+
+# What most events of a transaction have in common is put together once.
+
+
+@lru_cache(maxsize=256)
+def _type_bytes(type_: str) -> bytes:
+    return _TYPE + sized(type_.encode())
+
+
+@lru_cache(maxsize=256)
+def _account_bytes(account_id: str) -> bytes:
+    return _ACCOUNT + sized(account_id.encode())
 
 
 @lru_cache(maxsize=256)
 def _cause_bytes(cause: Cause) -> bytes:
-    """The sized cause; remembered, because the events of a command share theirs."""
-    return sized(ENCODERS[Cause].message(cause).SerializeToString())
+    return sized(ENCODERS[Cause].serialize(cause))
 
 
 def with_position(stored: bytes, account_id: str, position: int) -> bytes:

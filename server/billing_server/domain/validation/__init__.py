@@ -13,6 +13,7 @@ from typing import Final
 from billing_server.domain.commands import Command, SettleAttempt, SettleRefund
 from billing_server.domain.validation import (
     account,
+    automation,
     catalog,
     customer,
     invoice,
@@ -35,6 +36,7 @@ SHAPES: Final[Mapping[type, Shape]] = {
         account.SHAPES,
         catalog.SHAPES,
         meter.SHAPES,
+        automation.SHAPES,
         customer.SHAPES,
         subscription.SHAPES,
         schedule.SHAPES,
