@@ -102,7 +102,7 @@ class Scene:
         self.refund = samples.refund(self.attempt)
         self.credit = samples.balance_transaction(self.ann)
         self.automation = samples.automation()
-        self.disabled = samples.automation(enabled=False, trigger="invoice_finalized", created=NOW + 5)
+        self.resting = samples.automation(enabled=False, trigger="invoice_finalized", created=NOW + 5)
         self.deleted = samples.automation(deleted=True)
         self.run = samples.run(self.ann, self.paid, automation=self.automation.id)
         self.over = samples.run(self.bob, self.late, **ENDED, created=NOW + 5)
@@ -127,7 +127,7 @@ class Scene:
                 products=[self.product, self.idle],
                 prices=[self.price, self.inactive],
                 meters=[self.meter, self.silent],
-                automations=[self.automation, self.disabled, self.deleted],
+                automations=[self.automation, self.resting, self.deleted],
             )
             for endpoint in (self.shop, self.closed):
                 await unit.webhooks.insert_endpoint(endpoint)
@@ -197,10 +197,10 @@ FILTERS: list[tuple[type[Filter[Any]], dict[str, Any], set[str]]] = [
     (MeterFilter, {}, {"meter", "silent"}),
     (MeterFilter, {"status": "active"}, {"meter"}),
     (MeterFilter, {"event_name": "calls"}, {"meter"}),
-    (AutomationFilter, {}, {"automation", "disabled"}),
-    (AutomationFilter, {"trigger": "invoice_finalized"}, {"disabled"}),
+    (AutomationFilter, {}, {"automation", "resting"}),
+    (AutomationFilter, {"trigger": "invoice_finalized"}, {"resting"}),
     (AutomationFilter, {"enabled": True}, {"automation"}),
-    (AutomationFilter, {"deleted": None}, {"automation", "disabled", "deleted"}),
+    (AutomationFilter, {"deleted": None}, {"automation", "resting", "deleted"}),
     (AutomationRunFilter, {"automation": "automation"}, {"run"}),
     (AutomationRunFilter, {"customer": "bob"}, {"over"}),
     (AutomationRunFilter, {"invoice": "paid"}, {"run"}),

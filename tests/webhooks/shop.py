@@ -12,6 +12,8 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 Answer = int | web.Response
+TAKE_AND_DROP = 0
+"""Takes the event, then breaks the connection: the sender cannot know that it was taken."""
 
 
 class Shop:
@@ -78,7 +80,9 @@ class Shop:
             answer = self.choose(event)
         finally:
             self.under_way -= 1
-        response = answer if isinstance(answer, web.Response) else web.Response(status=answer)
+        if answer == TAKE_AND_DROP and request.transport is not None:
+            request.transport.abort()
+        response = answer if isinstance(answer, web.Response) else web.Response(status=answer or 200)
         if 200 <= response.status < 300:
             self.taken[headers["webhook-id"]] += 1
             self.events.append(event)
