@@ -76,5 +76,6 @@ async def test_a_thousand_webhooks_all_arrive(make: Make, shop: Shop) -> None:
     print(
         f"\n{EVENTS} webhooks in {seconds:.1f} s ({processor:.1f} s of processor time, receiver included), down for "
         f"{DOWN_SECONDS} s: {shop.tried.total()} requests, each signature verified; {outcomes['retried']} retries; "
-        f"{duplicates} duplicates ({swallowed} answers were lost, {interrupted} broken off as it went down); seed {seed}"
+        f"{duplicates} duplicates ({swallowed} answers were lost, {interrupted} broken off as it went down); "
+        f"seed {seed}"
     )
