@@ -18,6 +18,7 @@ def event_rows(account_id: str, events: Iterable[Event]) -> list[EventRow]:
             object_id=event.object.id,  # type: ignore[attr-defined]  # every told object has an id
             created=event.created,
             payload=encode_event(account_id, event),
+            quiet=event.quiet,
         )
         for event in events
     ]

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
+from google.protobuf.json_format import MessageToJson
+
 from billing.v1.event_model_pb2 import Event as EventMessage
 from billing.v1.event_model_pb2 import EventBatch
 from billing_server.domain.errors import ResourceMissing
@@ -85,6 +87,12 @@ def _cause_bytes(cause: Cause) -> bytes:
 def with_position(stored: bytes, account_id: str, position: int) -> bytes:
     """The serialized event with its id and position, from what `encode_event` gave."""
     return stored + _position_fields(_id_start(account_id), position)
+
+
+def event_json(stored: bytes, account_id: str, position: int) -> bytes:
+    """The event in protobuf's JSON, as every client of gRPC would write it."""
+    message = EventMessage.FromString(with_position(stored, account_id, position))
+    return MessageToJson(message, indent=None).encode()
 
 
 def _id_start(account_id: str) -> bytes:
