@@ -28,6 +28,9 @@ BATCH_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 1_000_000
 """A batch that grows beyond is sent in parts: clients accept 4 MiB unless they are told otherwise."""
 
+READ_MAX: Final = 1_000
+"""Events that are read at once, for several batches: a transaction for each hundred would cost more than sending it."""
+
 _FIRST_READ: Final = 50
 """How many events are read while it is not known how large they are."""
 
@@ -85,7 +88,7 @@ class EventStreams:
         ):
             progress.reached = await self._start(account_id, wanted.after)
             told_at, caught_up, look = time.monotonic(), False, True
-            limit = min(wanted.batch_max, _FIRST_READ)
+            limit = _FIRST_READ
             while True:
                 rung.clear()
                 if look:
@@ -93,12 +96,12 @@ class EventStreams:
                 page = tail.take(progress.reached, limit, wanted.events)
                 if page is None:
                     page = await self._look(account_id, wanted.events, progress.reached, limit)
-                limit = min(wanted.batch_max, _fitting(page.events))
+                limit = min(READ_MAX, _fitting(page.events))
                 progress.head, progress.reached = page.head, page.scanned_to
                 at_head = page.scanned_to >= page.head
                 silent_for = time.monotonic() - told_at
                 if page.events or (at_head and not caught_up) or silent_for >= wanted.heartbeat_seconds:
-                    for batch in _batches(account_id, page, caught_up=at_head):
+                    for batch in _batches(account_id, page, wanted.batch_max, caught_up=at_head):
                         yield batch
                     told_at = time.monotonic()
                 caught_up = caught_up or at_head
@@ -176,12 +179,12 @@ def _refuse_gap(after: int, oldest: int, head: int) -> None:
         )
 
 
-def _batches(account_id: str, page: EventPage, *, caught_up: bool) -> Iterator[bytes]:
+def _batches(account_id: str, page: EventPage, batch_max: int, *, caught_up: bool) -> Iterator[bytes]:
     """The events as batches of bounded size, at least one; only the last may tell that it reaches the head."""
     part: list[tuple[int, bytes]] = []
     size = 0
     for event in page.events:
-        if part and size + len(event.payload) > BATCH_BYTES_MAX:
+        if part and (len(part) == batch_max or size + len(event.payload) > BATCH_BYTES_MAX):
             yield event_batch_bytes(account_id, part, page.head, caught_up=False)
             part, size = [], 0
         part.append((event.position, event.payload))
