@@ -16,6 +16,7 @@ from types import TracebackType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from billing.v1.account_service_pb2_grpc import AccountServiceStub
+from billing.v1.automation_service_pb2_grpc import AutomationServiceStub
 from billing.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from billing.v1.customer_service_pb2_grpc import CustomerServiceStub
 from billing.v1.event_service_pb2_grpc import EventServiceStub
@@ -48,9 +49,9 @@ class BillingClient:
     timeout_seconds: deadline of each attempt of a call, unless the call names its own by `timeout`.
     retry: how failed attempts are repeated; changes carry the same idempotency key each time.
 
-    The attributes `account`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`, `payments`,
-    `event_log` and `test_clocks` are the generated stubs of the services. Their unary calls raise BillingError. An
-    idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
+    The attributes `account`, `automations`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`,
+    `payments`, `event_log` and `test_clocks` are the generated stubs of the services. Their unary calls raise
+    BillingError. An idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
 
     Raises ApiKeyMissing when there is no key.
     """
@@ -78,6 +79,7 @@ class BillingClient:
             ],
         )
         self.account = AccountServiceStub(self._channel)
+        self.automations = AutomationServiceStub(self._channel)
         self.catalog = CatalogServiceStub(self._channel)
         self.customers = CustomerServiceStub(self._channel)
         self.subscriptions = SubscriptionServiceStub(self._channel)

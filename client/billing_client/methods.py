@@ -12,6 +12,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 
 from billing.v1 import (
     account_service_pb2,
+    automation_service_pb2,
     catalog_service_pb2,
     customer_service_pb2,
     event_service_pb2,
@@ -27,6 +28,7 @@ SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
     service
     for module in (
         account_service_pb2,
+        automation_service_pb2,
         catalog_service_pb2,
         customer_service_pb2,
         event_service_pb2,

@@ -30,6 +30,8 @@ UNKNOWN_OF = {
     "refund": "re",
     "clock": "clock",
     "meter": "mtr",
+    "automation": "bauto",
+    "automation_run": "bautorun",
     "event": "evt",
     "api_key": "key",
     "product": "prod",

@@ -10,6 +10,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from billing.v1 import automation_model_pb2 as automations
+from billing.v1.automation_service_pb2 import CreateAutomationRequest, ListAutomationRunsRequest
 from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, Recurring
 from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest, GetPriceRequest
 from billing.v1.customer_service_pb2 import AttachPaymentMethodRequest, CreateCustomerRequest
@@ -62,6 +64,21 @@ async def new_price(caller: Caller) -> str:
 async def build(caller: Caller) -> World:
     """Make one of everything."""
     login = caller.login
+    automation = await caller.automations.CreateAutomation(
+        CreateAutomationRequest(
+            name="Welcome",
+            trigger=automations.AUTOMATION_TRIGGER_CUSTOMER_CREATED,
+            actions=[
+                automations.AutomationAction(
+                    type=automations.AUTOMATION_ACTION_TYPE_CREDIT_CUSTOMER_BALANCE,
+                    delay_seconds=86_400,
+                    amount=1000,
+                    currency="usd",
+                )
+            ],
+        ),
+        metadata=login,
+    )
     customer, price, request = await subscribed(caller)
     subscription = await caller.subscriptions.CreateSubscription(request, metadata=login)
     schedule = await caller.schedules.CreateSubscriptionSchedule(
@@ -88,6 +105,7 @@ async def build(caller: Caller) -> World:
     meter = await caller.meters.CreateMeter(
         CreateMeterRequest(display_name="Calls", event_name="calls", formula=METER_FORMULA_SUM), metadata=login
     )
+    runs = await caller.automations.ListAutomationRuns(ListAutomationRunsRequest(customer=customer), metadata=login)
     events = await caller.events.ListEvents(ListEventsRequest(page_size=1), metadata=login)
     return {
         "customer": customer,
@@ -106,6 +124,8 @@ async def build(caller: Caller) -> World:
         "clock": clock.id,
         "meter": meter.id,
         "event": events.events[0].id,
+        "automation": automation.id,
+        "automation_run": runs.automation_runs[0].id,
         "api_key": caller.key_id,
         "product": (await _product_of(caller, price)),
     }
@@ -124,6 +144,20 @@ REQUESTS: Mapping[str, Any] = {
     "AccountService/CreateApiKey": {"name": "reader", "scopes": ["api_keys:write"]},
     "AccountService/ListApiKeys": {},
     "AccountService/RevokeApiKey": {"id": "$api_key"},
+    "AutomationService/CreateAutomation": {"name": "Mail", "trigger": "AUTOMATION_TRIGGER_SUBSCRIPTION_CANCELED"}
+    | {"actions": [{"type": "AUTOMATION_ACTION_TYPE_SEND_CANCELLATION_EMAIL"}]},
+    "AutomationService/GetAutomation": {"id": "$automation"},
+    "AutomationService/ListAutomations": {"trigger": "AUTOMATION_TRIGGER_CUSTOMER_CREATED"},
+    "AutomationService/UpdateAutomation": {"id": "$automation", "name": "Welcome gift"},
+    "AutomationService/EnableAutomation": {"id": "$automation"},
+    "AutomationService/ReorderAutomations": {"trigger": "AUTOMATION_TRIGGER_CUSTOMER_CREATED", "ids": ["$automation"]},
+    "AutomationService/DescribeAutomationCapabilities": {},
+    "AutomationService/ListRecipes": {},
+    "AutomationService/CreateAutomationFromRecipe": {"recipe": "new_customer_credit"},
+    "AutomationService/DryRunAutomation": {"customer": "$customer"},
+    "AutomationService/BacktestAutomation": {"automation": "$automation"},
+    "AutomationService/GetAutomationRun": {"id": "$automation_run"},
+    "AutomationService/ListAutomationRuns": {"automation": "$automation"},
     "CatalogService/CreateProduct": {"name": "Silver"},
     "CatalogService/GetProduct": {"id": "$product"},
     "CatalogService/ListProducts": {},
@@ -194,6 +228,9 @@ REQUESTS: Mapping[str, Any] = {
     "TestClockService/GetTestClock": {"id": "$clock"},
     "TestClockService/ListTestClocks": {},
     "TestClockService/AdvanceTestClock": {"id": "$clock", "frozen_time": "2100-01-01T00:00:00Z"},
+    "AutomationService/CancelAutomationRun": {"id": "$automation_run"},
+    "AutomationService/DisableAutomation": {"id": "$automation", "runs_in_flight": "RUNS_IN_FLIGHT_CANCEL_ALL"},
+    "AutomationService/DeleteAutomation": {"id": "$automation"},
     "SubscriptionScheduleService/ReleaseSubscriptionSchedule": {"id": "$schedule"},
     "SubscriptionScheduleService/CancelSubscriptionSchedule": {"id": "$schedule"},
     "SubscriptionService/CancelSubscription": {"id": "$subscription"},

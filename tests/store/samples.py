@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from billing_server.domain.account import Account
+from billing_server.domain.automation import Action, Automation, AutomationRun
 from billing_server.domain.book import Book, Reach
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
@@ -152,6 +153,46 @@ def active_schedule(of: Subscription, end: int = NOW + MONTH, **changes: Any) ->
     )
 
 
+ACTION = Action(type="mark_invoice_uncollectible", delay_seconds=3600)
+
+
+def automation(**changes: Any) -> Automation:
+    """An automation of overdue invoices."""
+    values = {
+        "id": new_id("bauto"),
+        "created": NOW,
+        "name": "Give up",
+        "trigger": "invoice_overdue",
+        "priority": next(_numbers),
+        "actions": (ACTION,),
+    }
+    return Automation(**{**values, **changes})
+
+
+def run(owner: Customer, about: Invoice | None = None, **changes: Any) -> AutomationRun:
+    """A run whose only action comes in an hour."""
+    values = {
+        "id": new_id("bautorun"),
+        "created": NOW,
+        "automation": "bauto_1",
+        "automation_version": 1,
+        "name": "Give up",
+        "trigger": "invoice_overdue",
+        "trigger_event": "invoice.updated",
+        "customer": owner.id,
+        "invoice": None if about is None else about.id,
+        "subscription": None if about is None else about.subscription,
+        "actions": (ACTION,),
+        "next_action_at": NOW + 3600,
+        "test_clock": owner.test_clock,
+    }
+    return AutomationRun(**{**values, **changes})
+
+
+ENDED: dict[str, Any] = {"status": "completed", "end_reason": "completed", "ended_at": NOW, "next_action_at": None}
+"""What makes the run an ended one."""
+
+
 def invoice(owner: Customer, of: Subscription | None = None, **changes: Any) -> Invoice:
     """A draft of 10.00, to be finalized in an hour."""
     line = InvoiceLine(
@@ -286,6 +327,7 @@ _MAPPINGS: dict[type[Any], str] = {
     Refund: "refunds",
     CreditNote: "credit_notes",
     BalanceTransaction: "balance_transactions",
+    AutomationRun: "runs",
 }
 
 

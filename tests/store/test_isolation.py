@@ -41,6 +41,7 @@ async def full_account(store: Store, account_id: str) -> str:
     parts = [
         *(sub, invoice, attempt, samples.refund(attempt), samples.credit_note(invoice)),
         samples.schedule(owner),
+        samples.run(owner, invoice),
         *(samples.payment_method(owner), samples.invoice_item(owner), samples.balance_transaction(owner)),
     ]
     key = ApiKey(id=samples.new_id("key"), created=NOW, name="key", scopes=("all",), last_four="1234")
@@ -49,7 +50,12 @@ async def full_account(store: Store, account_id: str) -> str:
         await unit.open()
         await unit.insert_test_clock(clock)
         await unit.insert_api_key(key, key.id.encode())
-        await unit.save_pages(products=[product], prices=[samples.price(product)], meters=[samples.meter()])
+        await unit.save_pages(
+            products=[product],
+            prices=[samples.price(product)],
+            meters=[samples.meter()],
+            automations=[samples.automation()],
+        )
         await unit.insert_meter_events([(owner.id, "mtr_1", bytes(16), NOW, 1, NOW)])
         await unit.save_tallies([(Bucket(owner.id, "mtr_1", 60, NOW - NOW % 60), Tally(1, 1, 1, NOW, NOW))], [])
         await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row], [samples.message(owner)])

@@ -11,6 +11,7 @@ import pytest
 
 from billing_server.store import book, event, owners
 from billing_server.store.account import ACCOUNTS, API_KEYS
+from billing_server.store.automation import AUTOMATION_RUNS, AUTOMATIONS
 from billing_server.store.catalog import PRICES, PRODUCTS
 from billing_server.store.customer import CUSTOMERS, PAYMENT_METHODS
 from billing_server.store.database import _SETTINGS
@@ -51,6 +52,10 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
     (SCHEDULES, "get", {"subscription_schedules_pkey": {"id"}}),
     (SCHEDULES, "update", {"subscription_schedules_pkey": {"id"}}),
     (SCHEDULES, "load_live", {"subscription_schedules_by_customer": {"customer"}}),
+    (AUTOMATION_RUNS, "get", {"automation_runs_pkey": {"id"}}),
+    (AUTOMATION_RUNS, "update", {"automation_runs_pkey": {"id"}}),
+    (AUTOMATION_RUNS, "load_live", {"automation_runs_by_customer": {"customer"}}),
+    (AUTOMATIONS, "load_changed", {"automations_pkey": {"account_id"}}),
     (INVOICES, "get", {"invoices_pkey": {"id"}}),
     (INVOICES, "update", {"invoices_pkey": {"id"}}),
     (INVOICES, "load_due", {"invoices_unsettled": {"customer"}}),
@@ -86,6 +91,7 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
             "credit_notes_pkey": {"id"},
             "books_pkey": {"customer"},
             "subscription_schedules_pkey": {"id"},
+            "automation_runs_pkey": {"id"},
         },
     ),
     (event, "append", {"event_heads_pkey": {"account_id"}}),
@@ -99,6 +105,9 @@ LISTS: list[tuple[Any, str, str, str]] = [
     (CUSTOMERS, "list", " AND email = $3::text", "customers_by_email"),
     (SUBSCRIPTIONS, "list", "", "subscriptions_newest"),
     (SCHEDULES, "list", "", "subscription_schedules_newest"),
+    (AUTOMATION_RUNS, "list", "", "automation_runs_newest"),
+    (AUTOMATION_RUNS, "list", " AND automation = $3::text AND status = $4::text", "automation_runs_by_automation"),
+    (AUTOMATION_RUNS, "list", " AND invoice = $3::text", "automation_runs_by_invoice"),
     (INVOICES, "list", "", "invoices_newest"),
     (INVOICES, "list", " AND (created, id) < ($3::bigint, $4::text)", "invoices_newest"),
     (INVOICES, "list", " AND customer = $3::text", "invoices_by_customer"),
@@ -147,6 +156,7 @@ async def _filled_account(store: Store, customers: int) -> str:
             samples.credit_note(paid),
             samples.refund(attempt, status="succeeded", settled_at=NOW),
             samples.schedule(owner),
+            samples.run(owner, paid),
         )
         books.append(samples.book(owner, *parts, *items, *more))
         messages.append(samples.message(owner))

@@ -227,3 +227,9 @@ def word_of(enum_type: Any, number: int) -> str:
     """The domain's word for an enum value: its name without the enum's prefix, in lower case."""
     prefix = enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
     return str(enum_type.values_by_number[number].name.removeprefix(prefix).lower())
+
+
+def number_of(enum_type: Any, word: str) -> Any:
+    """The enum value for a word of the domain: the way back from `word_of`."""
+    prefix = enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return enum_type.values_by_name[prefix + word.upper()].number

@@ -9,6 +9,7 @@ import grpc
 
 from billing_server.api import (
     accounts,
+    automations,
     catalog,
     customers,
     events,
@@ -25,6 +26,7 @@ from billing_server.wire.contract import METHODS, SERVICES
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *accounts.ENDPOINTS,
+    *automations.ENDPOINTS,
     *catalog.ENDPOINTS,
     *customers.ENDPOINTS,
     *subscriptions.ENDPOINTS,

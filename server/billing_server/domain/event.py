@@ -14,18 +14,19 @@ from billing_server.domain.invoice import Invoice
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription, SubscriptionItem
 
-CauseKind = Literal["rpc", "timer", "gateway"]
+CauseKind = Literal["rpc", "timer", "gateway", "automation"]
 
 Attributes = Mapping[str, Any]
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
-    """What made an event happen: an RPC (with its idempotency key), the passing of time, or a gateway's word."""
+    """What made an event happen: an RPC (with its idempotency key), time, the gateway, or an automation's run."""
 
     kind: CauseKind
     method: str | None = None
     idempotency_key: str | None = None
     request_id: str | None = None
+    automation_run: str | None = None
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ from billing_server.engine.ids import IdSource
 from billing_server.engine.metering import Metering, Reported
 from billing_server.engine.once import complete, earlier_answer, keys_of
 from billing_server.engine.pages import PagesCache
+from billing_server.engine.runs_in_flight import end_runs_in_flight
 from billing_server.engine.session import target_field
 from billing_server.engine.test_clocks import TestClocks
 from billing_server.engine.timekeeper import Timekeeper
@@ -126,7 +127,7 @@ class Engine:
             )
         task = asyncio.create_task(work())
         self._detached.add(task)
-        task.add_done_callback(self._detached.discard)
+        task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -134,6 +135,12 @@ class Engine:
             if task.cancelled() and (caller is None or not caller.cancelling()):
                 raise StoreUnavailable("the server is stopping; what was begun is finished by the next one") from None
             raise
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Detached work ended. A refusal that nobody waits for any more is no error, and must not be told as one."""
+        self._detached.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     # --- commands
 
@@ -213,6 +220,7 @@ class Engine:
                 products=decision.products,
                 prices=decision.prices,
                 meters=decision.meters,
+                automations=decision.automations,
             )
             rows = event_rows(account_id, decision.events)
             await unit.save((), rows, complete(caller, decision.result, opening.now))
@@ -220,6 +228,8 @@ class Engine:
 
         answer = await self.door.committed(account_id, body)
         self.bell.ring(account_id)
+        if isinstance(command, c.DisableAutomation | c.DeleteAutomation) and command.runs_in_flight == "cancel_all":
+            await end_runs_in_flight(self.store, self.group, account_id, command.id, caller.cause)
         return answer
 
     # --- accounts and keys

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from billing_server.domain.account import Account, ApiKey
+from billing_server.domain.automation import Automation
 from billing_server.domain.book import Book, Reach, Target
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.errors import ResourceMissing
@@ -184,7 +185,7 @@ class Unit:
     # --- the account's pages
 
     async def load_pages(self, since_version: int = 0, *, lock: bool = False) -> ChangedPages:
-        """The account, and the products, prices and meters that changed after a version.
+        """The account, and what changed of its other pages after a version.
 
         With `lock`, no other transaction changes the pages until this one ends: for commands that do so.
         Raises ResourceMissing when there is no such account.
@@ -202,6 +203,7 @@ class Unit:
         products: Sequence[Product] = (),
         prices: Sequence[Price] = (),
         meters: Sequence[Meter] = (),
+        automations: Sequence[Automation] = (),
     ) -> int:
         """Write new and changed pages, already locked by `load_pages`; return their new version.
 
@@ -210,7 +212,7 @@ class Unit:
         version: int = await self._connection.fetchval(ACCOUNTS.queries["next_pages_version"], self.account_id)
         if account is not None:
             await self._connection.execute(ACCOUNTS.queries["update"], self.account_id, ACCOUNTS.encode([account]))
-        await pages.save(self._connection, self.account_id, version, products, prices, meters)
+        await pages.save(self._connection, self.account_id, version, products, prices, meters, automations)
         return version
 
     # --- usage

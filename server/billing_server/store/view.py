@@ -13,6 +13,7 @@ from billing_server.domain.tally import Tally
 from billing_server.store import event as event_log
 from billing_server.store import owners, pages, usage
 from billing_server.store.account import ACCOUNTS, API_KEYS, ApiKeyFilter, ChangedPages
+from billing_server.store.automation import AUTOMATION_RUNS, AUTOMATIONS, AutomationFilter, AutomationRunFilter
 from billing_server.store.catalog import PRICES, PRODUCTS, PriceFilter, ProductFilter
 from billing_server.store.customer import (
     BALANCE_TRANSACTIONS,
@@ -46,6 +47,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _LISTED: Final[Mapping[type[Filter[Any]], Rows[Any]]] = {
     ApiKeyFilter: API_KEYS,
+    AutomationFilter: AUTOMATIONS,
+    AutomationRunFilter: AUTOMATION_RUNS,
     BalanceTransactionFilter: BALANCE_TRANSACTIONS,
     CreditNoteFilter: CREDIT_NOTES,
     CustomerFilter: CUSTOMERS,
@@ -97,7 +100,7 @@ class View:
         return ACCOUNTS.decode([record], skip=1)[0]
 
     async def pages(self) -> ChangedPages:
-        """The account with all its products, prices and meters. Raises ResourceMissing."""
+        """The account with all its pages. Raises ResourceMissing."""
         record = await self._connection.fetchrow(ACCOUNTS.queries["load"], self.account_id)
         if record is None:
             raise ResourceMissing("account", self.account_id)

@@ -9,6 +9,9 @@ from google.protobuf.message import Message
 
 from billing.v1.account_model_pb2 import Account as AccountMessage
 from billing.v1.account_model_pb2 import ApiKey as ApiKeyMessage
+from billing.v1.automation_model_pb2 import Automation as AutomationMessage
+from billing.v1.automation_model_pb2 import AutomationCondition as ConditionMessage
+from billing.v1.automation_model_pb2 import AutomationRun as AutomationRunMessage
 from billing.v1.catalog_model_pb2 import Price as PriceMessage
 from billing.v1.catalog_model_pb2 import Product as ProductMessage
 from billing.v1.customer_model_pb2 import BalanceTransaction as BalanceTransactionMessage
@@ -25,6 +28,7 @@ from billing.v1.schedule_model_pb2 import SubscriptionSchedule as SubscriptionSc
 from billing.v1.subscription_model_pb2 import Subscription as SubscriptionMessage
 from billing.v1.test_clock_model_pb2 import TestClock as TestClockMessage
 from billing_server.domain.account import Account, ApiKey
+from billing_server.domain.automation import Automation, AutomationRun, Condition
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
@@ -71,6 +75,12 @@ def encode(obj: Product, now: int | None = None) -> ProductMessage: ...
 def encode(obj: Price, now: int | None = None) -> PriceMessage: ...
 @overload
 def encode(obj: Meter, now: int | None = None) -> MeterMessage: ...
+@overload
+def encode(obj: Automation, now: int | None = None) -> AutomationMessage: ...
+@overload
+def encode(obj: Condition, now: int | None = None) -> ConditionMessage: ...
+@overload
+def encode(obj: AutomationRun, now: int | None = None) -> AutomationRunMessage: ...
 @overload
 def encode(obj: Customer, now: int | None = None) -> CustomerMessage: ...
 @overload

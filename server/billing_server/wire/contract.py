@@ -16,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from billing.v1 import (
     account_service_pb2,
+    automation_service_pb2,
     catalog_service_pb2,
     customer_service_pb2,
     errors_pb2,
@@ -33,6 +34,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
     for module in (
         account_service_pb2,
+        automation_service_pb2,
         catalog_service_pb2,
         customer_service_pb2,
         event_service_pb2,

@@ -14,7 +14,7 @@ from billing.v1.event_model_pb2 import Event as EventMessage
 from billing.v1.event_model_pb2 import EventBatch
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.event import Cause, Event
-from billing_server.wire.attributes import struct_bytes
+from billing_server.wire.attributes import as_shown, struct_bytes
 from billing_server.wire.encoding import ENCODERS, shown_id
 from billing_server.wire.framing import sized, sized_timestamp, tag_of, varint
 from billing_server.wire.pairs import EVENT_OBJECTS
@@ -70,7 +70,7 @@ def encode_event(account_id: str, event: Event, known: Known | None = None) -> b
     if identity:
         parts += (_OBJECT_ID, sized(identity.encode()))
     if event.previous_attributes is not None:
-        parts += (_PREVIOUS, sized(struct_bytes(struct, event.previous_attributes)))
+        parts += (_PREVIOUS, sized(struct_bytes(struct, as_shown(obj, event.previous_attributes))))
     parts += (_CAUSE, _cause_bytes(event.cause))
     seen_as = (id(obj), event.created)
     shown = None if known is None else known.get(seen_as)

@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 from billing.v1 import (
     account_model_pb2,
     account_service_pb2,
+    automation_model_pb2,
+    automation_service_pb2,
     catalog_model_pb2,
     catalog_service_pb2,
     customer_model_pb2,
@@ -33,6 +35,7 @@ from billing.v1 import (
 )
 from billing_server.domain import commands
 from billing_server.domain.account import Account, ApiKey, EmailSettings, OverduePolicy, Settings
+from billing_server.domain.automation import Action, Automation, AutomationRun, Condition, RunStep
 from billing_server.domain.catalog import Price, Product, Recurring
 from billing_server.domain.commands import ItemChange, ItemParams, PhaseDuration, PhaseParams
 from billing_server.domain.customer import (
@@ -49,6 +52,7 @@ from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, Invo
 from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, PaymentError, PaymentIntent, Refund
 from billing_server.domain.pricing import Tier, TransformQuantity
+from billing_server.domain.recipes import RecipeParameters
 from billing_server.domain.schedule import (
     CurrentPhase,
     Phase,
@@ -91,10 +95,12 @@ INSTANTS: frozenset[str] = frozenset(
         "effective_at",
         "end_date",
         "ended_at",
+        "executed_at",
         "expires_at",
         "finalized_at",
         "frozen_time",
         "marked_uncollectible_at",
+        "next_action_at",
         "next_payment_attempt",
         "next_pending_invoice_item_invoice",
         "paid_at",
@@ -103,7 +109,9 @@ INSTANTS: frozenset[str] = frozenset(
         "proration_date",
         "released_at",
         "resumes_at",
+        "retrying_since",
         "revoked_at",
+        "scheduled_at",
         "settled_at",
         "start_date",
         "target_frozen_time",
@@ -130,6 +138,11 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
     Tier: (catalog_model_pb2.Tier, NOTHING),
     TransformQuantity: (catalog_model_pb2.TransformQuantity, NOTHING),
     Meter: (meter_model_pb2.Meter, NOTHING),
+    Automation: (automation_model_pb2.Automation, frozenset({"runs_canceled_version"})),
+    Condition: (automation_model_pb2.AutomationCondition, NOTHING),
+    Action: (automation_model_pb2.AutomationAction, NOTHING),
+    AutomationRun: (automation_model_pb2.AutomationRun, NO_ETAG),
+    RunStep: (automation_model_pb2.AutomationRunStep, NOTHING),
     Customer: (customer_model_pb2.Customer, NOTHING),
     Address: (customer_model_pb2.Address, NOTHING),
     Shipping: (customer_model_pb2.Shipping, NOTHING),
@@ -200,6 +213,7 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
 INPUTS: Mapping[type[msgspec.Struct], type[Message]] = {
     ItemParams: subscription_service_pb2.ItemParams,
     ItemChange: subscription_service_pb2.ItemChange,
+    RecipeParameters: automation_service_pb2.RecipeParameters,
     PhaseParams: schedule_service_pb2.PhaseParams,
     PhaseDuration: schedule_service_pb2.PhaseDuration,
 }
@@ -215,6 +229,14 @@ COMMANDS: Mapping[type[msgspec.Struct], type[Message]] = {
     commands.UpdateMeter: meter_service_pb2.UpdateMeterRequest,
     commands.DeactivateMeter: meter_service_pb2.DeactivateMeterRequest,
     commands.ReactivateMeter: meter_service_pb2.ReactivateMeterRequest,
+    commands.CreateAutomation: automation_service_pb2.CreateAutomationRequest,
+    commands.CreateAutomationFromRecipe: automation_service_pb2.CreateAutomationFromRecipeRequest,
+    commands.UpdateAutomation: automation_service_pb2.UpdateAutomationRequest,
+    commands.DeleteAutomation: automation_service_pb2.DeleteAutomationRequest,
+    commands.EnableAutomation: automation_service_pb2.EnableAutomationRequest,
+    commands.DisableAutomation: automation_service_pb2.DisableAutomationRequest,
+    commands.ReorderAutomations: automation_service_pb2.ReorderAutomationsRequest,
+    commands.CancelAutomationRun: automation_service_pb2.CancelAutomationRunRequest,
     commands.CreateCustomer: customer_service_pb2.CreateCustomerRequest,
     commands.UpdateCustomer: customer_service_pb2.UpdateCustomerRequest,
     commands.DeleteCustomer: customer_service_pb2.DeleteCustomerRequest,
@@ -261,6 +283,8 @@ EVENT_OBJECTS: Mapping[type[msgspec.Struct], str] = {
     Product: "product",
     Price: "price",
     Meter: "meter",
+    Automation: "automation",
+    AutomationRun: "automation_run",
     Subscription: "subscription",
     SubscriptionSchedule: "subscription_schedule",
     Invoice: "invoice",
