@@ -184,6 +184,7 @@ async def test_a_position_below_what_is_kept_is_refused(server: Server, caller: 
 async def test_events_purged_under_a_reader_are_never_skipped_silently(
     server: Server, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(streams, "_FIRST_READ", 2)
     await write(caller, 6)
     for wanted in ({}, {"types": ["customer.*"]}):
         request = StreamEventsRequest(batch_max=2, **wanted)  # type: ignore[arg-type]  # filters of any field

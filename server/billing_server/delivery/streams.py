@@ -3,7 +3,7 @@
 There is no switch between the two: a stream only ever takes what comes after the position that it has reached,
 from the tail that it shares with the account's other streams or from the log, and waits when there is nothing.
 The bell wakes it; a look now and then finds what a lost ring would hide. No connection is held while a batch is
-being sent, so a slow reader costs one batch of memory and nothing else.
+being sent, so a slow reader costs the memory of one reading, about a megabyte at most, and nothing else.
 """
 
 from __future__ import annotations
