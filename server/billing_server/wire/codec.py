@@ -43,6 +43,7 @@ from billing_server.domain.webhook import WebhookDelivery, WebhookEndpoint
 from billing_server.wire.decoding import decode
 from billing_server.wire.encoding import ENCODERS
 from billing_server.wire.events import (
+    Known,
     encode_event,
     event_batch_bytes,
     event_id,
@@ -54,6 +55,7 @@ from billing_server.wire.parsing import parse
 from billing_server.wire.values import check
 
 __all__ = [
+    "Known",
     "check",
     "decode",
     "encode",
