@@ -70,6 +70,14 @@ format: install ## Format Python and protos, and mend what the linter can
 bench: install ## Measure the engine beside the floors of its own machine
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: chaos
+chaos: install ## Kill, cut off and slow down real servers under load, then audit (ARGS='--seconds 600 --seed 7')
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+.PHONY: simulate
+simulate: install ## Live years of subscriptions in seconds, with faults, every promise checked (ARGS='--years 1000000')
+	@$(BIN)/python -m tests.simulation $(ARGS)
+
 .PHONY: protos
 protos: $(INSTALLED) ## Generate Python and the descriptor set from protos/ into generated/
 	@$(BIN)/python hatch_build.py

@@ -16,6 +16,7 @@ from google.rpc.status_pb2 import Status
 
 from billing.v1 import (
     account_service_pb2_grpc,
+    automation_service_pb2_grpc,
     catalog_service_pb2_grpc,
     customer_service_pb2_grpc,
     event_service_pb2_grpc,
@@ -25,6 +26,7 @@ from billing.v1 import (
     schedule_service_pb2_grpc,
     subscription_service_pb2_grpc,
     test_clock_service_pb2_grpc,
+    webhook_service_pb2_grpc,
 )
 from billing_server.bootstrap import Server
 from billing_server.config import Config
@@ -78,9 +80,11 @@ class Caller:
         self.invoices = invoice_service_pb2_grpc.InvoiceServiceStub(self.channel)
         self.payments = payment_service_pb2_grpc.PaymentServiceStub(self.channel)
         self.schedules = schedule_service_pb2_grpc.SubscriptionScheduleServiceStub(self.channel)
+        self.automations = automation_service_pb2_grpc.AutomationServiceStub(self.channel)
         self.meters = meter_service_pb2_grpc.MeterServiceStub(self.channel)
         self.subscriptions = subscription_service_pb2_grpc.SubscriptionServiceStub(self.channel)
         self.test_clocks = test_clock_service_pb2_grpc.TestClockServiceStub(self.channel)
+        self.webhooks = webhook_service_pb2_grpc.WebhookServiceStub(self.channel)
 
     @property
     def login(self) -> tuple[tuple[str, str], ...]:

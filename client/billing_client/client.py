@@ -16,6 +16,8 @@ from types import TracebackType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from billing.v1.account_service_pb2_grpc import AccountServiceStub
+from billing.v1.automation_service_pb2 import BacktestAutomationRequest, BacktestAutomationResponse
+from billing.v1.automation_service_pb2_grpc import AutomationServiceStub
 from billing.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from billing.v1.customer_service_pb2_grpc import CustomerServiceStub
 from billing.v1.event_service_pb2 import CreateConsumerRequest
@@ -29,7 +31,8 @@ from billing.v1.schedule_service_pb2_grpc import SubscriptionScheduleServiceStub
 from billing.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from billing.v1.test_clock_service_pb2 import AdvanceTestClockProgress, AdvanceTestClockRequest
 from billing.v1.test_clock_service_pb2_grpc import TestClockServiceStub
-from billing_client import clocks, usage
+from billing.v1.webhook_service_pb2_grpc import WebhookServiceStub
+from billing_client import backtests, clocks, usage
 from billing_client import pages as paging
 from billing_client.calls import ConversingCalls, GatheringCalls, StreamCalls, UnaryCalls, idempotency_key
 from billing_client.channel import Tls, open_channel
@@ -50,9 +53,9 @@ class BillingClient:
     timeout_seconds: deadline of each attempt of a call, unless the call names its own by `timeout`.
     retry: how failed attempts are repeated; changes carry the same idempotency key each time.
 
-    The attributes `account`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`, `payments`,
-    `event_log` and `test_clocks` are the generated stubs of the services. Their unary calls raise BillingError. An
-    idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
+    The attributes `account`, `automations`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`,
+    `payments`, `event_log`, `webhooks` and `test_clocks` are the generated stubs of the services. Their unary calls
+    raise BillingError. An idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
 
     Raises ApiKeyMissing when there is no key.
     """
@@ -81,6 +84,7 @@ class BillingClient:
             ],
         )
         self.account = AccountServiceStub(self._channel)
+        self.automations = AutomationServiceStub(self._channel)
         self.catalog = CatalogServiceStub(self._channel)
         self.customers = CustomerServiceStub(self._channel)
         self.subscriptions = SubscriptionServiceStub(self._channel)
@@ -89,6 +93,7 @@ class BillingClient:
         self.meters = MeterServiceStub(self._channel)
         self.payments = PaymentServiceStub(self._channel)
         self.event_log = EventServiceStub(self._channel)
+        self.webhooks = WebhookServiceStub(self._channel)
         self.test_clocks = TestClockServiceStub(self._channel)
 
     async def __aenter__(self) -> BillingClient:
@@ -183,6 +188,16 @@ class BillingClient:
         request = AdvanceTestClockRequest(id=clock, frozen_time=clocks.timestamp(to))
         metadata = idempotency_key(key or str(uuid.uuid4()))
         return clocks.advance(self.test_clocks, self._retry, request, metadata)
+
+    def backtest_automation(
+        self, request: BacktestAutomationRequest
+    ) -> AsyncGenerator[BacktestAutomationResponse, None]:
+        """Try an automation on the recorded events: runs as they are found, and the sums so far.
+
+        The last message has `done`. Nothing is changed, so a backtest that broke off can be made again. Raises
+        BillingError.
+        """
+        return backtests.backtest(self.automations, request)
 
     async def report_usage(
         self,

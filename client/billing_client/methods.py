@@ -12,6 +12,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 
 from billing.v1 import (
     account_service_pb2,
+    automation_service_pb2,
     catalog_service_pb2,
     customer_service_pb2,
     event_service_pb2,
@@ -21,12 +22,14 @@ from billing.v1 import (
     schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
+    webhook_service_pb2,
 )
 
 SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
     service
     for module in (
         account_service_pb2,
+        automation_service_pb2,
         catalog_service_pb2,
         customer_service_pb2,
         event_service_pb2,
@@ -36,6 +39,7 @@ SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
         schedule_service_pb2,
         subscription_service_pb2,
         test_clock_service_pb2,
+        webhook_service_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 )

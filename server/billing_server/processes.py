@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import gc
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -39,6 +40,9 @@ _RESTART_SECONDS_MAX: Final = 30.0
 _STEADY_SECONDS: Final = 60.0
 _GRACE_SECONDS: Final = 10.0
 
+_COLLECT_AFTER: Final = (50_000, 20, 20)
+"""New objects before the young ones are looked through, and how many such looks before the older ones are."""
+
 T = TypeVar("T")
 
 
@@ -50,6 +54,15 @@ def run_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in an event loop of its own."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def calm_collector() -> None:
+    """Have the garbage collector look at less, and less often: a batch makes tens of thousands of objects that live
+    until it is committed, and looking through them again and again took a twentieth of a billing run.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def refuse_taken_port(config: Config) -> None:
@@ -78,6 +91,7 @@ async def _serve(config: Config, database_url: str, ready: Ready, stop_signals: 
     if parent is not None:
         loop.add_reader(parent.sentinel, stopped.set)
     server = await Server.start(config, database_url)
+    calm_collector()
     try:
         ready(server.address)
         await stopped.wait()

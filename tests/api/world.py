@@ -11,6 +11,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from billing.v1 import automation_model_pb2 as automations
+from billing.v1.automation_service_pb2 import CreateAutomationRequest, ListAutomationRunsRequest
 from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, Recurring
 from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest, GetPriceRequest
 from billing.v1.customer_service_pb2 import AttachPaymentMethodRequest, CreateCustomerRequest
@@ -28,6 +30,8 @@ from billing.v1.schedule_model_pb2 import PhaseItem
 from billing.v1.schedule_service_pb2 import CreateSubscriptionScheduleRequest, PhaseParams
 from billing.v1.subscription_service_pb2 import CreateSubscriptionRequest, ItemParams
 from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
+from billing.v1.webhook_service_pb2 import CreateWebhookEndpointRequest
+from billing_server.domain.webhook import WebhookDelivery, delivery_id
 from billing_server.wire.contract import METHODS
 from tests.serving import Caller
 
@@ -63,6 +67,21 @@ async def new_price(caller: Caller) -> str:
 async def build(caller: Caller) -> World:
     """Make one of everything."""
     login = caller.login
+    automation = await caller.automations.CreateAutomation(
+        CreateAutomationRequest(
+            name="Welcome",
+            trigger=automations.AUTOMATION_TRIGGER_CUSTOMER_CREATED,
+            actions=[
+                automations.AutomationAction(
+                    type=automations.AUTOMATION_ACTION_TYPE_CREDIT_CUSTOMER_BALANCE,
+                    delay_seconds=86_400,
+                    amount=1000,
+                    currency="usd",
+                )
+            ],
+        ),
+        metadata=login,
+    )
     customer, price, request = await subscribed(caller)
     subscription = await caller.subscriptions.CreateSubscription(request, metadata=login)
     schedule = await caller.schedules.CreateSubscriptionSchedule(
@@ -92,6 +111,8 @@ async def build(caller: Caller) -> World:
     consumer = await caller.events.CreateConsumer(
         CreateConsumerRequest(name=f"consumer_{uuid.uuid4().hex}"), metadata=login
     )
+    runs = await caller.automations.ListAutomationRuns(ListAutomationRunsRequest(customer=customer), metadata=login)
+    endpoint = await _endpoint(caller)
     events = await caller.events.ListEvents(ListEventsRequest(page_size=1), metadata=login)
     return {
         "customer": customer,
@@ -111,9 +132,35 @@ async def build(caller: Caller) -> World:
         "meter": meter.id,
         "consumer": consumer.name,
         "event": events.events[0].id,
+        "automation": automation.id,
+        "automation_run": runs.automation_runs[0].id,
+        "webhook_endpoint": endpoint,
+        "webhook_delivery": delivery_id(endpoint, 1),
         "api_key": caller.key_id,
         "product": (await _product_of(caller, price)),
     }
+
+
+async def _endpoint(caller: Caller) -> str:
+    """An endpoint that no event is sent to, but with a delivery that failed once."""
+    request = CreateWebhookEndpointRequest(url="https://shop.example/billing", event_types=["none.such"])
+    made = await caller.webhooks.CreateWebhookEndpoint(request, metadata=caller.login)
+    endpoint: str = made.webhook_endpoint.id
+    failed = WebhookDelivery(
+        id=delivery_id(endpoint, 1),
+        created=1_700_000_000,
+        endpoint=endpoint,
+        event="evt_000000000001",
+        position=1,
+        event_type="none.such",
+        state="failed",
+        started_at=1_700_000_000,
+        due_at=None,
+        settled_at=1_700_000_000,
+    )
+    async with caller.server.engine.store.webhooks(caller.account_id) as unit:
+        await unit.add([failed], {})
+    return endpoint
 
 
 async def _product_of(caller: Caller, price: str) -> str:
@@ -129,6 +176,20 @@ REQUESTS: Mapping[str, Any] = {
     "AccountService/CreateApiKey": {"name": "reader", "scopes": ["api_keys:write"]},
     "AccountService/ListApiKeys": {},
     "AccountService/RevokeApiKey": {"id": "$api_key"},
+    "AutomationService/CreateAutomation": {"name": "Mail", "trigger": "AUTOMATION_TRIGGER_SUBSCRIPTION_CANCELED"}
+    | {"actions": [{"type": "AUTOMATION_ACTION_TYPE_SEND_CANCELLATION_EMAIL"}]},
+    "AutomationService/GetAutomation": {"id": "$automation"},
+    "AutomationService/ListAutomations": {"trigger": "AUTOMATION_TRIGGER_CUSTOMER_CREATED"},
+    "AutomationService/UpdateAutomation": {"id": "$automation", "name": "Welcome gift"},
+    "AutomationService/EnableAutomation": {"id": "$automation"},
+    "AutomationService/ReorderAutomations": {"trigger": "AUTOMATION_TRIGGER_CUSTOMER_CREATED", "ids": ["$automation"]},
+    "AutomationService/DescribeAutomationCapabilities": {},
+    "AutomationService/ListRecipes": {},
+    "AutomationService/CreateAutomationFromRecipe": {"recipe": "new_customer_credit"},
+    "AutomationService/DryRunAutomation": {"customer": "$customer"},
+    "AutomationService/BacktestAutomation": {"automation": "$automation"},
+    "AutomationService/GetAutomationRun": {"id": "$automation_run"},
+    "AutomationService/ListAutomationRuns": {"automation": "$automation"},
     "CatalogService/CreateProduct": {"name": "Silver"},
     "CatalogService/GetProduct": {"id": "$product"},
     "CatalogService/ListProducts": {},
@@ -208,6 +269,17 @@ REQUESTS: Mapping[str, Any] = {
     "TestClockService/GetTestClock": {"id": "$clock"},
     "TestClockService/ListTestClocks": {},
     "TestClockService/AdvanceTestClock": {"id": "$clock", "frozen_time": "2100-01-01T00:00:00Z"},
+    "AutomationService/CancelAutomationRun": {"id": "$automation_run"},
+    "AutomationService/DisableAutomation": {"id": "$automation", "runs_in_flight": "RUNS_IN_FLIGHT_CANCEL_ALL"},
+    "AutomationService/DeleteAutomation": {"id": "$automation"},
+    "WebhookService/CreateWebhookEndpoint": {"url": "https://other.example/hooks", "event_types": ["none.such"]},
+    "WebhookService/GetWebhookEndpoint": {"id": "$webhook_endpoint"},
+    "WebhookService/ListWebhookEndpoints": {},
+    "WebhookService/UpdateWebhookEndpoint": {"id": "$webhook_endpoint", "description": "the shop"},
+    "WebhookService/RotateWebhookSecret": {"id": "$webhook_endpoint"},
+    "WebhookService/GetWebhookDelivery": {"id": "$webhook_delivery"},
+    "WebhookService/ListWebhookDeliveries": {"endpoint": "$webhook_endpoint"},
+    "WebhookService/RedeliverWebhookDelivery": {"id": "$webhook_delivery"},
     "SubscriptionScheduleService/ReleaseSubscriptionSchedule": {"id": "$schedule"},
     "SubscriptionScheduleService/CancelSubscriptionSchedule": {"id": "$schedule"},
     "SubscriptionService/CancelSubscription": {"id": "$subscription"},
@@ -217,6 +289,7 @@ REQUESTS: Mapping[str, Any] = {
     "CustomerService/DeleteCustomer": {"id": "$customer"},
     "TestClockService/DeleteTestClock": {"id": "$clock"},
     "EventService/DeleteConsumer": {"name": "$consumer"},
+    "WebhookService/DeleteWebhookEndpoint": {"id": "$webhook_endpoint"},
 }
 """A request for each method, as JSON with `$names` in the place of ids; what destroys stands last."""
 

@@ -9,19 +9,24 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from typer.testing import CliRunner
 
 from billing.v1 import (
     account_model_pb2,
+    automation_model_pb2,
+    automation_service_pb2,
     catalog_model_pb2,
     customer_model_pb2,
     event_model_pb2,
     invoice_model_pb2,
+    message_model_pb2,
     payment_model_pb2,
     schedule_model_pb2,
     subscription_model_pb2,
     test_clock_model_pb2,
+    webhook_model_pb2,
 )
 from billing.v1.customer_model_pb2 import Customer
 from billing.v1.customer_service_pb2 import GetCustomerRequest, ListCustomersRequest, ListCustomersResponse
@@ -30,6 +35,14 @@ from billing.v1.event_service_pb2 import StreamEventsRequest
 from billing.v1.invoice_model_pb2 import Invoice, InvoiceLine
 from billing.v1.schedule_model_pb2 import PhaseItem, SubscriptionSchedule
 from billing.v1.schedule_service_pb2 import CreateSubscriptionScheduleRequest, PhaseDuration, PhaseParams
+from billing.v1.subscription_model_pb2 import Subscription
+from billing.v1.subscription_service_pb2 import (
+    FORECAST_PAYMENTS_FAIL_THEN_SUCCEED,
+    ForecastMessage,
+    ForecastSubscriptionRequest,
+    ForecastSubscriptionResponse,
+    GetSubscriptionRequest,
+)
 from billing_client.command_line import rendering
 from billing_client.command_line.main import app, hoist
 from tests.client.fake_server import Context, FakeServer, refuse
@@ -167,6 +180,8 @@ def test_nested_fields_take_the_currency_of_their_parent() -> None:
 def test_every_column_exists() -> None:
     modules = [
         account_model_pb2,
+        automation_model_pb2,
+        automation_service_pb2,
         catalog_model_pb2,
         customer_model_pb2,
         event_model_pb2,
@@ -175,11 +190,59 @@ def test_every_column_exists() -> None:
         schedule_model_pb2,
         subscription_model_pb2,
         test_clock_model_pb2,
+        webhook_model_pb2,
     ]
     kinds = {kind.name: kind for module in modules for kind in module.DESCRIPTOR.message_types_by_name.values()}
     for name in rendering._COLUMNS:
         message = kinds[name]._concrete_class()
         assert [rendering.cell(message, column) is not None for column in rendering.columns_of(name)]
+
+
+async def test_a_forecast_is_a_timeline_of_events_and_e_mails(fake: FakeServer) -> None:
+    asked: list[ForecastSubscriptionRequest] = []
+
+    async def get(request: GetSubscriptionRequest, context: Context) -> Subscription:
+        return Subscription(id=request.id, customer="cus_1")
+
+    async def forecast(request: ForecastSubscriptionRequest, context: Context) -> ForecastSubscriptionResponse:
+        asked.append(request)
+        invoice = Invoice(id="in_1", status=invoice_model_pb2.INVOICE_STATUS_OPEN, amount_due=3100, currency="usd")
+        mail = ForecastMessage(
+            created=Timestamp(seconds=60),
+            kind=message_model_pb2.MESSAGE_KIND_PAYMENT_FAILED,
+            recipient="ada@example.com",
+            amount=3100,
+            currency="usd",
+        )
+        return ForecastSubscriptionResponse(
+            events=[
+                Event(type="invoice.finalized", created=Timestamp(seconds=60), invoice=invoice),
+                Event(type="invoice.paid", created=Timestamp(seconds=120), invoice=invoice),
+            ],
+            messages=[mail],
+            subscription=Subscription(id=request.id),
+        )
+
+    fake.unary("GetSubscription", get)
+    fake.unary("ForecastSubscription", forecast)
+    await fake.start()
+    wanted = ("forecast", "sub_1", "--until", "2031-01-01", "--payments", "fail_then_succeed", "--failures", "2")
+    shown = await run(fake, *wanted)
+    assert shown.exit_code == 0, shown.output
+    first, second, third, *_ = shown.stdout.splitlines()
+    assert "invoice.finalized" in first and "status open" in first and "31.00 USD" in first
+    assert "00:01:00" in second and "e-mail: payment_failed" in second and "ada@example.com" in second
+    assert "31.00 USD" in second
+    assert "invoice.paid" in third
+    assert "2 events and 1 e-mails" in shown.output
+    assert (asked[0].payments, asked[0].failures) == (FORECAST_PAYMENTS_FAIL_THEN_SUCCEED, 2)
+    machine = [json.loads(line) for line in (await run(fake, *wanted, "--json")).stdout.splitlines()[:3]]
+    assert [line.get("type", line.get("kind")) for line in machine] == [
+        "invoice.finalized",
+        "MESSAGE_KIND_PAYMENT_FAILED",
+        "invoice.paid",
+    ]
+    assert (await run(fake, *wanted[:4], "--payments", "sometimes")).exit_code == 2
 
 
 async def test_phases_of_a_schedule_are_typed_in_short(fake: FakeServer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import pytest
 from billing_server.domain import commands as c
 from billing_server.domain.errors import Conflict, PaymentFailed
 from billing_server.domain.invoice import Invoice
+from billing_server.domain.subscription import Subscription
 from billing_server.engine.engine import Engine
 from billing_server.gateways.port import PaymentGateway
 from tests.engine.bank import FreshKeys
@@ -99,6 +101,55 @@ async def _renewed_once(world: World, engine: Engine, _customer: str) -> None:
         ("subscription_cycle", "paid"),
     ]
     assert world.bank.effects == 2
+
+
+async def _before_finalizing(world: World, engine: Engine) -> str:
+    """The renewal has made its draft; its hour is over in a moment."""
+    customer = await _before_a_renewal(world, engine)
+    await world.work_off(engine)
+    drafts = [invoice.status for invoice in await world.invoices(engine)]
+    assert drafts == ["paid", "draft"]
+    return customer
+
+
+async def _before_an_expiry(world: World, engine: Engine) -> str:
+    """A first invoice that was declined, an hour before it expires."""
+    subscription = await world.subscribe(engine, await world.customer(engine, "decline"))
+    assert subscription.status == "incomplete"
+    world.time.pass_(22 * HOUR)
+    return subscription.id
+
+
+async def _expired_once(world: World, engine: Engine, subscription: str) -> None:
+    assert (await world.get(engine, Subscription, subscription)).status == "incomplete_expired"
+    assert [invoice.status for invoice in await world.invoices(engine)] == ["void"]
+    types = Counter(event.type for event in await world.events(engine))
+    assert types["invoice.voided"] == types["payment_intent.canceled"] == 1
+
+
+async def _paused(world: World, engine: Engine) -> str:
+    """A subscription that paused because its trial ended without a payment method; then one was attached."""
+    customer = await world.customer(engine, None)
+    subscription = await world.subscribe(engine, customer, trial_period_days=5, missing_payment_method="pause")
+    await world.pass_time(engine, 5 * DAY)
+    await world.ask(engine, c.AttachPaymentMethod(customer=customer, token="succeed", set_default=True))
+    assert (await world.get(engine, Subscription, subscription.id)).status == "paused"
+    return subscription.id
+
+
+async def _resume(world: World, engine: Engine, subscription: str) -> object:
+    """Begin to resume, and pay the invoice of it."""
+    await world.ask(engine, c.ResumeSubscription(id=subscription), KEY)
+    invoice = (await world.invoices(engine))[-1]
+    return await world.ask(engine, c.PayInvoice(id=invoice.id), f"{KEY} pays")
+
+
+async def _resumed_once(world: World, engine: Engine, subscription: str) -> None:
+    assert (await world.get(engine, Subscription, subscription)).status == "active"
+    assert [invoice.status for invoice in await world.invoices(engine)] == ["paid", "paid"]
+    assert world.bank.effects == 1
+    types = Counter(event.type for event in await world.events(engine))
+    assert types["customer.subscription.resumed"] == 1
 
 
 async def _before_a_retry(world: World, engine: Engine) -> str:
@@ -190,6 +241,9 @@ SCENARIOS = {
     "subscribe or nothing": Scenario(_payer, _subscribe_or_nothing, _one_paid_subscription),
     "a declined payment": Scenario(_debtor, _pay, _declined_once),
     "a renewal": Scenario(_before_a_renewal, _let_time_work, _renewed_once),
+    "finalizing": Scenario(_before_finalizing, _let_time_work, _renewed_once),
+    "an expiry": Scenario(_before_an_expiry, _let_time_work, _expired_once),
+    "a resumption": Scenario(_paused, _resume, _resumed_once),
     "a retry": Scenario(_before_a_retry, _let_time_work, _retried_once),
     "a late success": Scenario(_before_a_late_success, _let_time_work, _refunded_once),
     "a refund": Scenario(_paid, _refund, _given_back_once),

@@ -19,9 +19,9 @@ from billing_server.store.errors import CommitUnknown, StoreError, StoreUnavaila
 from billing_server.store.migrate import migrate
 from tests.conftest import POSTGRES_SETTINGS, temporary_data_directory
 from tests.engine.ledger import audit
-from tests.engine.proxy import Cut, Proxy, proxy_to
 from tests.engine.times import DAY, HOUR, START
 from tests.engine.world import World, caller, outcomes, within
+from tests.proxy import Cut, Proxy, proxy_to
 
 CUTS: tuple[Cut, ...] = ("the request is lost", "the answer is lost")
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from billing_server.domain.account import Account
+from billing_server.domain.automation import Action, Automation, AutomationRun
 from billing_server.domain.book import Book, Reach
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
@@ -20,6 +21,7 @@ from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.schedule import CurrentPhase, Phase, PhaseItem, SubscriptionSchedule
 from billing_server.domain.subscription import Subscription, SubscriptionItem
 from billing_server.domain.test_clock import TestClock
+from billing_server.domain.webhook import WebhookDelivery, WebhookEndpoint, delivery_id
 from billing_server.store.event import EventRow
 from billing_server.store.store import Store
 
@@ -81,6 +83,26 @@ def message(to: Customer, **changes: Any) -> Message:
         "due_at": NOW,
     }
     return Message(**{**values, **changes})
+
+
+def webhook_endpoint(**changes: Any) -> WebhookEndpoint:
+    """An enabled endpoint that gets all events."""
+    return WebhookEndpoint(**{"id": new_id("we"), "created": NOW, "url": "https://shop.example/", **changes})
+
+
+def webhook_delivery(to: WebhookEndpoint, position: int = 1, **changes: Any) -> WebhookDelivery:
+    """A delivery that is due."""
+    values = {
+        "id": delivery_id(to.id, position),
+        "created": NOW,
+        "endpoint": to.id,
+        "event": f"evt_{position:012d}",
+        "position": position,
+        "event_type": "customer.created",
+        "started_at": NOW,
+        "due_at": NOW,
+    }
+    return WebhookDelivery(**{**values, **changes})
 
 
 def payment_method(owner: Customer, **changes: Any) -> PaymentMethod:
@@ -150,6 +172,46 @@ def active_schedule(of: Subscription, end: int = NOW + MONTH, **changes: Any) ->
         subscription=of.id,
         **changes,
     )
+
+
+ACTION = Action(type="mark_invoice_uncollectible", delay_seconds=3600)
+
+
+def automation(**changes: Any) -> Automation:
+    """An automation of overdue invoices."""
+    values = {
+        "id": new_id("bauto"),
+        "created": NOW,
+        "name": "Give up",
+        "trigger": "invoice_overdue",
+        "priority": next(_numbers),
+        "actions": (ACTION,),
+    }
+    return Automation(**{**values, **changes})
+
+
+def run(owner: Customer, about: Invoice | None = None, **changes: Any) -> AutomationRun:
+    """A run whose only action comes in an hour."""
+    values = {
+        "id": new_id("bautorun"),
+        "created": NOW,
+        "automation": "bauto_1",
+        "automation_version": 1,
+        "name": "Give up",
+        "trigger": "invoice_overdue",
+        "trigger_event": "invoice.updated",
+        "customer": owner.id,
+        "invoice": None if about is None else about.id,
+        "subscription": None if about is None else about.subscription,
+        "actions": (ACTION,),
+        "next_action_at": NOW + 3600,
+        "test_clock": owner.test_clock,
+    }
+    return AutomationRun(**{**values, **changes})
+
+
+ENDED: dict[str, Any] = {"status": "completed", "end_reason": "completed", "ended_at": NOW, "next_action_at": None}
+"""What makes the run an ended one."""
 
 
 def invoice(owner: Customer, of: Subscription | None = None, **changes: Any) -> Invoice:
@@ -286,6 +348,7 @@ _MAPPINGS: dict[type[Any], str] = {
     Refund: "refunds",
     CreditNote: "credit_notes",
     BalanceTransaction: "balance_transactions",
+    AutomationRun: "runs",
 }
 
 

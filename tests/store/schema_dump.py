@@ -30,7 +30,7 @@ _QUERIES = {
     """,
     "constraints": """
         SELECT format('%s: %s', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
-        WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p', 'u')
+        WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p', 'u', 'x')
     """,
     "indexes": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
     "policies": """

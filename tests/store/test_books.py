@@ -19,7 +19,7 @@ from billing_server.domain.subscription import Subscription
 from billing_server.store.errors import StoreCorrupted
 from billing_server.store.store import Store
 from tests.store import samples
-from tests.store.samples import MONTH, NOW, OPEN, PAID, SETTLED
+from tests.store.samples import ENDED, MONTH, NOW, OPEN, PAID, SETTLED
 
 
 def ids(book: Book, name: str) -> list[str]:
@@ -52,6 +52,9 @@ class Scene:
         self.refund = samples.refund(self.settled)
         self.refunded = samples.refund(self.settled, status="succeeded", check_at=None, settled_at=NOW)
         self.credit = samples.balance_transaction(self.owner)
+        self.running = samples.run(self.owner, self.paid, next_action_at=NOW + 7200)
+        self.waiting = samples.run(self.owner, self.single, next_action_at=None, retrying_since=NOW)
+        self.over = samples.run(self.owner, self.single, **ENDED)
         parts = [value for name, value in vars(self).items() if name != "owner"]
         self.book = samples.book(self.owner, *parts)
 
@@ -70,6 +73,7 @@ async def test_an_empty_reach_brings_what_is_always_loaded(store: Store, account
     assert book.payment_methods == {scene.method.id: scene.method}
     assert book.invoice_items == {scene.pending.id: scene.pending}
     assert book.schedules == {scene.planned.id: scene.planned}
+    assert book.runs == {scene.running.id: scene.running, scene.waiting.id: scene.waiting}
     assert book.attempts == {scene.started.id: scene.started}
     assert book.refunds == {scene.refund.id: scene.refund}
     assert not (book.subscriptions or book.invoices or book.credit_notes or book.balance_transactions)
@@ -82,6 +86,9 @@ REACHES: list[tuple[dict[str, Any], list[str], list[str], list[str]]] = [
     ({"subscriptions": "other"}, ["other"], [], []),
     ({"schedules": "planned"}, ["other"], [], []),
     ({"schedules": "past"}, [], [], []),
+    ({"runs": "running"}, ["sub"], ["draft", "open", "paid"], []),
+    ({"runs": "waiting"}, [], ["single"], ["note"]),
+    ({"runs": "over"}, [], ["single"], ["note"]),
     ({"subscriptions": "sub", "history": True}, ["sub"], ["draft", "open", "paid"], []),
     ({"invoices": "older"}, ["sub"], ["draft", "open", "older"], []),
     ({"invoices": "older", "history": True}, ["sub"], ["draft", "open", "older", "paid"], []),
@@ -93,8 +100,10 @@ REACHES: list[tuple[dict[str, Any], list[str], list[str], list[str]]] = [
     ({"all_live": True}, ["sub", "other"], ["draft", "open"], []),
     ({"due_until": NOW}, [], [], []),
     ({"due_until": NOW + 3600}, ["sub"], ["draft", "open"], []),
-    ({"due_until": NOW + MONTH}, ["sub"], ["draft", "open"], []),
-    ({"due_until": NOW + 2 * MONTH}, ["sub", "other"], ["draft", "open"], []),
+    ({"due_until": NOW + 7199}, ["sub"], ["draft", "open"], []),
+    ({"due_until": NOW + 7200}, ["sub"], ["draft", "open", "paid"], []),
+    ({"due_until": NOW + MONTH}, ["sub"], ["draft", "open", "paid"], []),
+    ({"due_until": NOW + 2 * MONTH}, ["sub", "other"], ["draft", "open", "paid"], []),
 ]
 
 
@@ -118,6 +127,12 @@ async def test_a_reach_brings_what_belongs_to_it(
     found = {**book.invoice_items, **book.credit_notes, **book.attempts, **book.refunds}
     always = {"pending", "started", "refund"}
     assert sorted(found) == sorted(getattr(scene, name).id for name in (*others, *always))
+
+
+async def test_a_named_run_is_there_when_it_has_ended(store: Store, account_id: str, scene: Scene) -> None:
+    book = await samples.load(store, account_id, scene.owner.id, Reach(runs=(scene.over.id,)))
+
+    assert ids(book, "runs") == sorted(run.id for run in (scene.running, scene.waiting, scene.over))
 
 
 async def test_live_subscriptions_are_counted_on_request(store: Store, account_id: str, scene: Scene) -> None:

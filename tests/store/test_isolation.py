@@ -21,7 +21,10 @@ from billing_server.store.test_gateway import GatewayRow
 from tests.store import samples
 from tests.store.samples import NOW, OPEN, SETTLED
 
-SEEN_WHEN_SWEEPING = {"accounts", "books", "messages", "test_clocks"}
+SEEN_WHEN_SWEEPING = {
+    *("accounts", "books", "event_heads", "messages", "test_clocks"),
+    *("webhook_cursors", "webhook_deliveries"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,7 @@ async def full_account(store: Store, account_id: str) -> str:
     parts = [
         *(sub, invoice, attempt, samples.refund(attempt), samples.credit_note(invoice)),
         samples.schedule(owner),
+        samples.run(owner, invoice),
         *(samples.payment_method(owner), samples.invoice_item(owner), samples.balance_transaction(owner)),
     ]
     key = ApiKey(id=samples.new_id("key"), created=NOW, name="key", scopes=("all",), last_four="1234")
@@ -51,10 +55,20 @@ async def full_account(store: Store, account_id: str) -> str:
         await unit.open()
         await unit.insert_test_clock(clock)
         await unit.insert_api_key(key, key.id.encode())
-        await unit.save_pages(products=[product], prices=[samples.price(product)], meters=[samples.meter()])
+        await unit.save_pages(
+            products=[product],
+            prices=[samples.price(product)],
+            meters=[samples.meter()],
+            automations=[samples.automation()],
+        )
         await unit.create_consumer(Consumer(id="crm", created=NOW), 0)
         await unit.insert_meter_events([(owner.id, "mtr_1", bytes(16), NOW, 1, NOW)])
         await unit.save_tallies([(Bucket(owner.id, "mtr_1", 60, NOW - NOW % 60), Tally(1, 1, 1, NOW, NOW))], [])
+        endpoint = samples.webhook_endpoint()
+        await unit.webhooks.insert_endpoint(endpoint)
+        await unit.webhooks.add_secret(endpoint.id, b"secret")
+        await unit.webhooks.begin(endpoint.id)
+        await unit.webhooks.add([samples.webhook_delivery(endpoint, state="failed", due_at=None, settled_at=NOW)], {})
         await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row], [samples.message(owner)])
     await store.meet_consumer(account_id, Share(consumer="crm", connection="con_1"), 60)
     parked = Parked(position=1, shard=0, tries=5, reason="declined")

@@ -12,6 +12,7 @@ from billing_server.domain.invoice import Invoice
 from billing_server.domain.message import Message
 from billing_server.domain.payment import PaymentIntent
 from billing_server.store import view as views
+from billing_server.store.automation import AutomationFilter, AutomationRunFilter
 from billing_server.store.catalog import PriceFilter, ProductFilter
 from billing_server.store.customer import BalanceTransactionFilter, CustomerFilter, PaymentMethodFilter
 from billing_server.store.invoice import CreditNoteFilter, InvoiceFilter, InvoiceItemFilter
@@ -23,8 +24,9 @@ from billing_server.store.schedule import ScheduleFilter
 from billing_server.store.store import Store
 from billing_server.store.subscription import SubscriptionFilter
 from billing_server.store.test_clock import TestClockFilter
+from billing_server.store.webhook import WebhookDeliveryFilter, WebhookEndpointFilter
 from tests.store import samples
-from tests.store.samples import MONTH, NOW, OPEN, PAID, SETTLED
+from tests.store.samples import ENDED, MONTH, NOW, OPEN, PAID, SETTLED
 
 
 async def test_pages_neither_repeat_nor_leave_out(store: Store, account_id: str) -> None:
@@ -99,8 +101,18 @@ class Scene:
         self.other = samples.attempt(self.late, **SETTLED)
         self.refund = samples.refund(self.attempt)
         self.credit = samples.balance_transaction(self.ann)
+        self.automation = samples.automation()
+        self.resting = samples.automation(enabled=False, trigger="invoice_finalized", created=NOW + 5)
+        self.deleted = samples.automation(deleted=True)
+        self.run = samples.run(self.ann, self.paid, automation=self.automation.id)
+        self.over = samples.run(self.bob, self.late, **ENDED, created=NOW + 5)
         self.reminder = samples.message(self.ann, kind="trial_reminder", created=NOW + 5)
         self.told = samples.message(self.bob, state="sent", due_at=None, settled_at=NOW)
+        self.shop = samples.webhook_endpoint(created=NOW + 5)
+        gone: dict[str, Any] = {"status": "disabled", "disabled_reason": "gone", "disabled_at": NOW}
+        self.closed = samples.webhook_endpoint(**gone)
+        self.taken = samples.webhook_delivery(self.shop, 1, state="delivered", due_at=None, settled_at=NOW)
+        self.missed = samples.webhook_delivery(self.closed, 2, state="failed", due_at=None, settled_at=NOW)
         self.applied = samples.balance_transaction(self.bob, invoice=self.late.id)
 
     async def save(self, store: Store, account_id: str) -> None:
@@ -115,7 +127,11 @@ class Scene:
                 products=[self.product, self.idle],
                 prices=[self.price, self.inactive],
                 meters=[self.meter, self.silent],
+                automations=[self.automation, self.resting, self.deleted],
             )
+            for endpoint in (self.shop, self.closed):
+                await unit.webhooks.insert_endpoint(endpoint)
+            await unit.webhooks.add([self.taken, self.missed], {})
             await unit.save([(None, book) for book in books.values()], messages=[self.reminder, self.told])
 
 
@@ -181,7 +197,24 @@ FILTERS: list[tuple[type[Filter[Any]], dict[str, Any], set[str]]] = [
     (MeterFilter, {}, {"meter", "silent"}),
     (MeterFilter, {"status": "active"}, {"meter"}),
     (MeterFilter, {"event_name": "calls"}, {"meter"}),
+    (AutomationFilter, {}, {"automation", "resting"}),
+    (AutomationFilter, {"trigger": "invoice_finalized"}, {"resting"}),
+    (AutomationFilter, {"enabled": True}, {"automation"}),
+    (AutomationFilter, {"deleted": None}, {"automation", "resting", "deleted"}),
+    (AutomationRunFilter, {"automation": "automation"}, {"run"}),
+    (AutomationRunFilter, {"customer": "bob"}, {"over"}),
+    (AutomationRunFilter, {"invoice": "paid"}, {"run"}),
+    (AutomationRunFilter, {"subscription": "sent"}, {"over"}),
+    (AutomationRunFilter, {"status": "completed"}, {"over"}),
+    (AutomationRunFilter, {"test_clock": "clock"}, {"over"}),
     (TestClockFilter, {}, {"clock"}),
+    (WebhookEndpointFilter, {}, {"shop", "closed"}),
+    (WebhookEndpointFilter, {"status": "disabled"}, {"closed"}),
+    (WebhookDeliveryFilter, {}, {"taken", "missed"}),
+    (WebhookDeliveryFilter, {"endpoint": "shop"}, {"taken"}),
+    (WebhookDeliveryFilter, {"event": "evt_000000000002"}, {"missed"}),
+    (WebhookDeliveryFilter, {"endpoint": "shop", "state": "failed"}, set()),
+    (WebhookDeliveryFilter, {"state": "failed"}, {"missed"}),
 ]
 
 
@@ -258,6 +291,7 @@ async def test_a_deleted_clock_takes_its_customers_with_it(store: Store, account
             CustomerFilter: {"ann"},
             SubscriptionFilter: {"sub", "ended"},
             ScheduleFilter: {"released", "running"},
+            AutomationRunFilter: {"run"},
             InvoiceFilter: {"draft", "paid", "owed"},
             InvoiceItemFilter: {"pending"},
             PaymentAttemptFilter: {"attempt"},

@@ -11,6 +11,7 @@ import pytest
 
 from billing_server.store import book, event, owners
 from billing_server.store.account import ACCOUNTS, API_KEYS
+from billing_server.store.automation import AUTOMATION_RUNS, AUTOMATIONS
 from billing_server.store.catalog import PRICES, PRODUCTS
 from billing_server.store.customer import CUSTOMERS, PAYMENT_METHODS
 from billing_server.store.database import _SETTINGS
@@ -24,6 +25,7 @@ from billing_server.store.statistics import Statistics
 from billing_server.store.store import Store
 from billing_server.store.subscription import SUBSCRIPTIONS
 from billing_server.store.test_clock import TEST_CLOCKS
+from billing_server.store.webhook import WEBHOOK_DELIVERIES
 from tests.conftest import temporary_database
 from tests.store import samples
 from tests.store.samples import NOW, OPEN, PAID, SETTLED
@@ -51,6 +53,10 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
     (SCHEDULES, "get", {"subscription_schedules_pkey": {"id"}}),
     (SCHEDULES, "update", {"subscription_schedules_pkey": {"id"}}),
     (SCHEDULES, "load_live", {"subscription_schedules_by_customer": {"customer"}}),
+    (AUTOMATION_RUNS, "get", {"automation_runs_pkey": {"id"}}),
+    (AUTOMATION_RUNS, "update", {"automation_runs_pkey": {"id"}}),
+    (AUTOMATION_RUNS, "load_live", {"automation_runs_by_customer": {"customer"}}),
+    (AUTOMATIONS, "load_changed", {"automations_pkey": {"account_id"}}),
     (INVOICES, "get", {"invoices_pkey": {"id"}}),
     (INVOICES, "update", {"invoices_pkey": {"id"}}),
     (INVOICES, "load_due", {"invoices_unsettled": {"customer"}}),
@@ -67,6 +73,13 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
     (MESSAGES, "claim", {"messages_due": {"due_at"}, "messages_pkey": {"id"}}),
     (MESSAGES, "settle", {"messages_pkey": {"id"}}),
     (MESSAGES, "get", {"messages_pkey": {"id"}}),
+    (
+        WEBHOOK_DELIVERIES,
+        "claim",
+        {"webhook_deliveries_due": {"endpoint", "due_at"}, "webhook_deliveries_pkey": {"id"}},
+    ),
+    (WEBHOOK_DELIVERIES, "settle", {"webhook_deliveries_pkey": {"id"}}),
+    (WEBHOOK_DELIVERIES, "cancel", {"webhook_deliveries_due": {"endpoint"}}),
     (TEST_CLOCKS, "get", {"test_clocks_pkey": {"id"}}),
     (book.BOOK_ROWS, "park", {"books_pkey": {"customer"}}),
     (INVOICES, "delete", {"invoices_pkey": {"id"}}),
@@ -86,6 +99,7 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
             "credit_notes_pkey": {"id"},
             "books_pkey": {"customer"},
             "subscription_schedules_pkey": {"id"},
+            "automation_runs_pkey": {"id"},
         },
     ),
     (event, "append", {"event_heads_pkey": {"account_id"}}),
@@ -99,11 +113,17 @@ LISTS: list[tuple[Any, str, str, str]] = [
     (CUSTOMERS, "list", " AND email = $3::text", "customers_by_email"),
     (SUBSCRIPTIONS, "list", "", "subscriptions_newest"),
     (SCHEDULES, "list", "", "subscription_schedules_newest"),
+    (AUTOMATION_RUNS, "list", "", "automation_runs_newest"),
+    (AUTOMATION_RUNS, "list", " AND automation = $3::text AND status = $4::text", "automation_runs_by_automation"),
+    (AUTOMATION_RUNS, "list", " AND invoice = $3::text", "automation_runs_by_invoice"),
     (INVOICES, "list", "", "invoices_newest"),
     (INVOICES, "list", " AND (created, id) < ($3::bigint, $4::text)", "invoices_newest"),
     (INVOICES, "list", " AND customer = $3::text", "invoices_by_customer"),
     (MESSAGES, "list", "", "messages_newest"),
     (MESSAGES, "list", " AND customer = $3::text", "messages_by_customer"),
+    (WEBHOOK_DELIVERIES, "list", "", "webhook_deliveries_newest"),
+    (WEBHOOK_DELIVERIES, "list", " AND endpoint = $3::text", "webhook_deliveries_by_endpoint"),
+    (WEBHOOK_DELIVERIES, "list", " AND event = $3::text", "webhook_deliveries_by_event"),
     (event, "read", "", "events_pkey"),
     (event, "read_of_subjects", " AND type = ANY ($5::text[])", "events_by_subject"),
     (event, "list_of_subjects", "", "events_by_subject"),
@@ -147,6 +167,7 @@ async def _filled_account(store: Store, customers: int) -> str:
             samples.credit_note(paid),
             samples.refund(attempt, status="succeeded", settled_at=NOW),
             samples.schedule(owner),
+            samples.run(owner, paid),
         )
         books.append(samples.book(owner, *parts, *items, *more))
         messages.append(samples.message(owner))
@@ -158,6 +179,16 @@ async def _filled_account(store: Store, customers: int) -> str:
         await unit.open()
         events = [samples.event(book.customer) for book in books for _ in range(20)]
         await unit.save([(None, book) for book in books], events, keys, messages)
+    async with store.webhooks(account.id) as webhooks:
+        for _ in range(4):
+            endpoint = samples.webhook_endpoint()
+            await webhooks.insert_endpoint(endpoint)
+            tried = {"state": "delivered", "due_at": None, "settled_at": NOW}
+            deliveries = [
+                samples.webhook_delivery(endpoint, number, **(tried if number % 5 else {}))
+                for number in range(1, customers + 1)
+            ]
+            await webhooks.add(deliveries, {})
     return account.id
 
 

@@ -83,6 +83,7 @@ FIXED = {
         *(*IDENTITY, "invoice", "number", "checks", "amount", "amount_refunded"),
         *("state", "check_at", "settled_at"),
     ),
+    "run": (*IDENTITY, "status", "end_reason", "ended_at", "step", "retries_done"),
     "refund": (*IDENTITY, "amount", "checks", "status", "settled_at"),
 }
 """By sample: the fields that stay as the sample has them, because constraints tie them to each other."""
@@ -155,14 +156,20 @@ async def test_pages_come_back_as_they_were(store: Store, account_id: str, data:
     price = samples.price(product)
     tied = ("id", "product", "type", "recurring", "billing_scheme", "tiers_mode", "lookup_key")
     price = msgspec.structs.replace(price, **data.draw(st.fixed_dictionaries(fields(type(price), *tied))))
+    automation = samples.automation()
+    kept = ("id", "trigger", "priority", "version", "runs_canceled_version")
+    automation = msgspec.structs.replace(
+        automation, **data.draw(st.fixed_dictionaries(fields(type(automation), *kept)))
+    )
 
     async with store.transaction(account_id) as unit:
         await unit.open()
-        version = await unit.save_pages(products=[product], prices=[price])
+        version = await unit.save_pages(products=[product], prices=[price], automations=[automation])
 
     async with store.transaction(account_id) as unit:
         changed = await unit.load_pages(version - 1)
     assert (changed.products, changed.prices, changed.version) == ([product], [price], version)
+    assert changed.automations == [automation]
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

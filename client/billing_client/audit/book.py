@@ -74,6 +74,11 @@ class Book:
         """What was given back of an attempt."""
         return self._refunds_by_attempt.get(attempt.id, [])
 
+    def homeless(self) -> list[PaymentAttempt]:
+        """Attempts whose invoice is not there: charges of changes that were all or nothing, and became nothing."""
+        known = {invoice.id for invoice in self.invoices}
+        return [attempt for attempt in self.attempts if attempt.invoice not in known]
+
     @cached_property
     def prorations(self) -> dict[str, list[InvoiceLine | InvoiceItem]]:
         """What makes up for changes within periods, billed and waiting, by the subscription's item."""

@@ -156,7 +156,7 @@ def object_id(message: Message) -> str:
 
 async def _look_again(client: BillingClient, book: Book, found: list[Finding]) -> list[Finding]:
     """What is still off after the customer was read anew, in one go: an account at work changes meanwhile."""
-    homeless = [attempt for attempt in book.attempts if not attempt.invoice]
+    homeless = book.homeless()
     for _ in range(_LOOKS):
         shared = await read_shared(client)
         book = await read_book(client, book.customer.id)

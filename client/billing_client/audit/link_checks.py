@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from billing.v1.customer_model_pb2 import BalanceTransaction
 from billing.v1.invoice_model_pb2 import CreditNote
-from billing.v1.payment_model_pb2 import PaymentAttempt, Refund
+from billing.v1.payment_model_pb2 import AttemptState, PaymentAttempt, Refund
 from billing_client.audit.book import Book, Shared
 from billing_client.audit.check import Fault, check
 
@@ -68,7 +68,11 @@ def links_of_invoices(book: Book, shared: Shared) -> Iterator[Fault]:
 
 @check
 def links_of_payments(book: Book, _shared: Shared) -> Iterator[Fault]:
-    """Attempts, refunds, credit notes and changes of the balance name invoices of the customer, and each other."""
+    """Attempts, refunds, credit notes and changes of the balance name invoices of the customer, and each other.
+
+    The invoice of a change that was all or nothing is named by its charge before it is made. When the change came to
+    nothing, so did the invoice; then no money was kept.
+    """
     invoices = {invoice.id: invoice for invoice in book.invoices}
     attempts = {attempt.id: attempt for attempt in book.attempts}
     notes = {note.id for note in book.credit_notes}
@@ -79,7 +83,14 @@ def links_of_payments(book: Book, _shared: Shared) -> Iterator[Fault]:
         *book.credit_notes,
         *book.balance_transactions,
     ]
+    came_to_nothing = {
+        attempt.invoice
+        for attempt in book.homeless()
+        if attempt.state != AttemptState.ATTEMPT_STATE_SUCCEEDED or attempt.amount_refunded == attempt.amount
+    }
     for owner in owners:
+        if owner.invoice in came_to_nothing and isinstance(owner, PaymentAttempt | Refund):
+            continue
         if owner.invoice and owner.invoice not in invoices:
             yield owner.id, f"there is no invoice {owner.invoice} of the customer"
         elif owner.invoice and owner.currency != invoices[owner.invoice].currency:

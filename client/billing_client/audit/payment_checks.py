@@ -109,8 +109,8 @@ def attempt_count(book: Book, _shared: Shared) -> Iterator[Fault]:
 @check
 def attempt_without_invoice(book: Book, _shared: Shared) -> Iterator[Fault]:
     """An attempt for something that never came about either failed or was given back."""
-    for attempt in book.attempts:
-        if not attempt.invoice and attempt.state == SUCCEEDED and attempt.amount_refunded != attempt.amount:
+    for attempt in book.homeless():
+        if attempt.state == SUCCEEDED and attempt.amount_refunded != attempt.amount:
             yield attempt.id, f"it collected {attempt.amount} for no invoice and was not given back"
 
 

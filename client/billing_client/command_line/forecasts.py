@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from billing.v1.event_model_pb2 import Event
 from billing.v1.subscription_service_pb2 import (
+    ForecastMessage,
     ForecastPayments,
     ForecastSubscriptionRequest,
     GetSubscriptionRequest,
@@ -50,26 +52,43 @@ def forecast(
             failures=failures,
         )
         told = await session.client.subscriptions.ForecastSubscription(request)
-        for event in told.events:
-            _print(session, event)
+        # An e-mail follows the events of its second: one of them is its cause.
+        timeline: Sequence[Event | ForecastMessage] = sorted(
+            [*told.events, *told.messages], key=lambda entry: entry.created.seconds
+        )
+        for entry in timeline:
+            _print(session, entry)
         if not session.output.as_json:
-            session.output.note(f"{len(told.events)} events until {format_timestamp(request.until)}, then:")
+            counted = f"{len(told.events)} events and {len(told.messages)} e-mails"
+            session.output.note(f"{counted} until {format_timestamp(request.until)}, then:")
         session.output.message(told.subscription)
 
     run(context, work)
 
 
-def _print(session: Session, event: Event) -> None:
+def _print(session: Session, entry: Event | ForecastMessage) -> None:
     if session.output.as_json:
-        session.output.line_of_json(rendering.as_json(event))
+        session.output.line_of_json(rendering.as_json(entry))
         return
+    name, shown = _told_of(entry) if isinstance(entry, Event) else _mailed(entry)
+    line = Text.assemble(f"{format_timestamp(entry.created)}  ", (f"{name:<44}", "bold"), (shown, "dim"))
+    session.output.console.print(line, soft_wrap=True)
+
+
+def _told_of(event: Event) -> tuple[str, str]:
+    """An event's type, and what of its object is worth a look."""
     kind = event.WhichOneof("object") or ""
     item = getattr(event, kind)
-    shown = "  ".join(
-        f"{path} {text}" for path in _TOLD.get(kind, ()) if (text := rendering.cell(item, path, _currency(item)))
+    texts = ((path, rendering.cell(item, path, _currency(item))) for path in _TOLD.get(kind, ()))
+    return event.type, "  ".join(f"{path} {text}" for path, text in texts if text)
+
+
+def _mailed(message: ForecastMessage) -> tuple[str, str]:
+    """What an e-mail is for, to whom it goes, and the amount that it names."""
+    amount = rendering.cell(message, "amount")
+    return f"e-mail: {rendering.cell(message, 'kind')}", f"to {message.recipient}" + (
+        f"  amount {amount}" if amount else ""
     )
-    line = Text.assemble(f"{format_timestamp(event.created)}  ", (f"{event.type:<44}", "bold"), (shown, "dim"))
-    session.output.console.print(line, soft_wrap=True)
 
 
 def _currency(item: object) -> str:

@@ -23,8 +23,9 @@ from billing_server.engine.engine import Engine
 from billing_server.engine.work import Answer, Caller
 from billing_server.store.listing import Cursor, Filter
 from billing_server.store.view import View
-from billing_server.wire.codec import check, decode, encode
+from billing_server.wire.codec import check, decode, serialize
 from billing_server.wire.contract import METHODS
+from billing_server.wire.framing import elements
 
 _PACKAGE: Final = "/billing.v1."
 _CURSORS: Final[msgspec.msgpack.Decoder[Cursor]] = msgspec.msgpack.Decoder(
@@ -116,7 +117,7 @@ def command(
     name: str,
     command_type: type[Command],
     *,
-    shown: Callable[[Any, int | None], Message] = encode,
+    shown: Callable[[Any, int | None], Message] | None = None,
     refine: Refine | None = None,
 ) -> Endpoint:
     """A method that changes something.
@@ -126,7 +127,7 @@ def command(
     """
 
     def encode_result(result: msgspec.Struct, now: int | None) -> bytes:
-        return shown(result, now).SerializeToString()
+        return serialize(result, now) if shown is None else shown(result, now).SerializeToString()
 
     async def run(edge: Edge, call: Call, request: Any) -> bytes:
         wanted: Command = decode(request, command_type)
@@ -151,7 +152,7 @@ def get(name: str, noun: type[T], resource_type: str) -> Endpoint:
         required(request, "id")
         async with edge.view(call) as view:
             found = await view.get(noun, request.id, resource_type)
-            return (await show_all(view, [found]))[0].SerializeToString()
+            return (await show_all(view, [found]))[0]
 
     return Endpoint(path_of(name), unary=run)
 
@@ -163,9 +164,13 @@ def listing(
     *,
     show: Callable[[View, Sequence[Any]], Awaitable[Sequence[Message]]] | None = None,
 ) -> Endpoint:
-    """A method that lists objects, newest first, into a field of its response."""
+    """A method that lists objects, newest first, into a field of its response.
+
+    `show` makes their messages, by default each object's own.
+    """
     path = path_of(name)
     response_type: Any = METHODS[path].response_type
+    listed = response_type.DESCRIPTOR.fields_by_name[field]
 
     async def run(edge: Edge, call: Call, request: Any) -> bytes:
         check(request)
@@ -173,13 +178,15 @@ def listing(
         after = paging.read_token(path, request, _CURSORS)
         async with edge.view(call) as view:
             page = await view.page(wanted(request), limit=size, after=after)
-            messages = await (show or show_all)(view, page.items)
-        kept = paging.fitting(message.ByteSize() for message in messages)
+            if show is None:
+                messages = await show_all(view, page.items)
+            else:
+                messages = [message.SerializeToString() for message in await show(view, page.items)]
+        kept = paging.fitting(map(len, messages))
         following = page.next if kept == len(messages) else _cursor_of(page.items[kept - 1])
         response = response_type(next_page_token=paging.make_token(path, request, following))
-        getattr(response, field).extend(messages[:kept])
-        serialized: bytes = response.SerializeToString()
-        return serialized
+        rest: bytes = response.SerializeToString()
+        return elements(listed, messages[:kept]) + rest
 
     return Endpoint(path, unary=run)
 
@@ -188,11 +195,11 @@ def _cursor_of(found: Any) -> Cursor:
     return found.created, found.id
 
 
-async def show_all(view: View, objects: Sequence[Any]) -> Sequence[Message]:
-    """The messages of some objects, as of now; of those on test clocks, as of the clock's time."""
+async def show_all(view: View, objects: Sequence[Any]) -> list[bytes]:
+    """The serialized messages of some objects, as of now; of those on test clocks, as of the clock's time."""
     now = int(time.time())
     moments = await clock_times(view, objects)
-    return [encode(found, moments.get(getattr(found, "test_clock", None), now)) for found in objects]
+    return [serialize(found, moments.get(getattr(found, "test_clock", None), now)) for found in objects]
 
 
 async def clock_times(view: View, objects: Sequence[Any]) -> Mapping[str | None, int]:
@@ -233,3 +240,9 @@ def word_of(enum_type: Any, number: int) -> str:
     """The domain's word for an enum value: its name without the enum's prefix, in lower case."""
     prefix = enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
     return str(enum_type.values_by_number[number].name.removeprefix(prefix).lower())
+
+
+def number_of(enum_type: Any, word: str) -> Any:
+    """The enum value for a word of the domain: the way back from `word_of`."""
+    prefix = enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return enum_type.values_by_name[prefix + word.upper()].number

@@ -9,6 +9,7 @@ import grpc
 
 from billing_server.api import (
     accounts,
+    automations,
     catalog,
     consumers,
     customers,
@@ -19,6 +20,7 @@ from billing_server.api import (
     schedules,
     subscriptions,
     test_clocks,
+    webhooks,
 )
 from billing_server.api.chain import Chain
 from billing_server.api.endpoints import Endpoint
@@ -26,6 +28,7 @@ from billing_server.wire.contract import METHODS, SERVICES
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *accounts.ENDPOINTS,
+    *automations.ENDPOINTS,
     *catalog.ENDPOINTS,
     *customers.ENDPOINTS,
     *subscriptions.ENDPOINTS,
@@ -36,6 +39,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *events.ENDPOINTS,
     *consumers.ENDPOINTS,
     *test_clocks.ENDPOINTS,
+    *webhooks.ENDPOINTS,
 )
 
 SERVICE_NAMES: Final = tuple(service.full_name for service in SERVICES)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from billing_server.delivery.streams import POLL_SECONDS, batches, fitting, refuse_gap
 from billing_server.delivery.tail import Tail
-from billing_server.domain.consumer import SHARDS, Consumer, Opening, ShardState, Step
+from billing_server.domain.consumer import BATCH_MAX, SHARDS, Consumer, Opening, ShardState, Step
 from billing_server.domain.consumption import HELD_MAX, Entry, Hand, Reading, Shard
 from billing_server.domain.errors import Conflict
 from billing_server.store.consumer import Met, Share, fair_share
@@ -254,7 +254,7 @@ class Connection:
             silent_for = time.monotonic() - told_at
             if events or (caught_up and not told_caught_up) or silent_for >= self._opening.heartbeat_seconds:
                 page = EventPage(events, 0, self.head)
-                for message in batches(self._account_id, page, caught_up=caught_up):
+                for message in batches(self._account_id, page, BATCH_MAX, caught_up=caught_up):
                     yield message + tries
                     tries = b""
                 told_at, told_caught_up = time.monotonic(), caught_up

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Final
 
 from billing_server.domain.consumer import shard_of, subject_of
+from billing_server.domain.event import is_of_type
 from billing_server.store.event import EVERYTHING, EventFilter, EventPage, StoredEvent
 from billing_server.store.store import Store
 
@@ -127,8 +128,4 @@ def _matches(event: StoredEvent, wanted: EventFilter) -> bool:
         return False
     if wanted.shards is not None and shard_of(subject_of(event.customer, event.object_id)) not in wanted.shards:
         return False
-    return not wanted.types or any(_is_of_type(event.type, name) for name in wanted.types)
-
-
-def _is_of_type(event_type: str, name: str) -> bool:
-    return event_type.startswith(name[:-1]) if name.endswith("*") else event_type == name
+    return not wanted.types or any(is_of_type(event.type, name) for name in wanted.types)

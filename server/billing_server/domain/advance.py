@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import heapq
 
+from billing_server.domain import automation as automation_module
+from billing_server.domain import automation_steps, invoice_commands, phase_change, renewal, usage
 from billing_server.domain import invoice as invoice_module
-from billing_server.domain import invoice_commands, phase_change, renewal, usage
 from billing_server.domain import schedule as schedule_module
 from billing_server.domain import subscription as subscription_module
+from billing_server.domain.automation import AutomationRun
 from billing_server.domain.book import Book, Decision
 from billing_server.domain.event import Cause
 from billing_server.domain.invoice import Invoice
@@ -25,7 +27,7 @@ TIMER = Cause(kind="timer")
 WAKES_MAX = 100_000
 """More wake-ups than this in one go mean that an object does not move on; its book is parked."""
 
-_INVOICE, _SCHEDULE, _SUBSCRIPTION = 0, 1, 2
+_INVOICE, _SCHEDULE, _SUBSCRIPTION, _RUN = 0, 1, 2, 3
 
 
 class StuckBook(Exception):
@@ -37,31 +39,14 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
 
     Returns early, at the moment of the first charge, when one has to be made, or before usage that is not loaded;
     what is left stays due. Of what is due at one moment, invoices go before schedules, schedules before subscriptions,
-    and older objects before younger. So a phase that begins as a billing period ends changes the subscription first,
-    and the new period is billed at its prices.
+    these before automation runs, and older objects before younger. So a phase that begins as a billing period ends
+    changes the subscription first, and the new period is billed at its prices.
 
     Raises:
         StuckBook: an object does not move on.
     """
     turn = Turn(book, now=until, wall_now=wall_now, pages=pages, new_id=new_id, cause=TIMER)
-    queue = [
-        *(
-            (moment, _INVOICE, id_)
-            for id_, item in book.invoices.items()
-            if (moment := invoice_module.wake_at(item)) is not None
-        ),
-        *(
-            (moment, _SCHEDULE, id_)
-            for id_, item in book.schedules.items()
-            if (moment := schedule_module.wake_at(item)) is not None
-        ),
-        *(
-            (moment, _SUBSCRIPTION, id_)
-            for id_, item in book.subscriptions.items()
-            if (moment := subscription_module.wake_at(item)) is not None
-        ),
-    ]
-    heapq.heapify(queue)
+    queue = _queue(book)
     wakes = 0
     while queue and queue[0][0] <= until:
         moment, kind, identity = heapq.heappop(queue)
@@ -83,8 +68,11 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
             invoice_commands.wake(turn, item)
         elif isinstance(item, SubscriptionSchedule):
             phase_change.wake(turn, item)
-        else:
+        elif isinstance(item, Subscription):
             renewal.wake(turn, item)
+        else:
+            automation_steps.wake(turn, item)
+        automation_steps.carry_on(turn)
         turn.end_step()
         for changed in turn.woken:
             changed_kind = _kind_of(turn, changed)
@@ -94,15 +82,38 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
     return turn.decision()
 
 
-def _object(turn: Turn, kind: int, identity: str) -> Invoice | SubscriptionSchedule | Subscription:
+def _queue(book: Book) -> list[tuple[int, int, str]]:
+    """What wakes at all in the book, as a heap by moment, kind and id."""
+    queue: list[tuple[int, int, str]] = []
+    for id_, invoice in book.invoices.items():
+        if (moment := invoice_module.wake_at(invoice)) is not None:
+            queue.append((moment, _INVOICE, id_))
+    for id_, schedule in book.schedules.items():
+        if (moment := schedule_module.wake_at(schedule)) is not None:
+            queue.append((moment, _SCHEDULE, id_))
+    for id_, subscription in book.subscriptions.items():
+        if (moment := subscription_module.wake_at(subscription)) is not None:
+            queue.append((moment, _SUBSCRIPTION, id_))
+    for id_, run in book.runs.items():
+        if (moment := automation_module.wake_at(run)) is not None:
+            queue.append((moment, _RUN, id_))
+    heapq.heapify(queue)
+    return queue
+
+
+def _object(turn: Turn, kind: int, identity: str) -> Invoice | SubscriptionSchedule | Subscription | AutomationRun:
     if kind == _INVOICE:
         return turn.invoices[identity]
+    if kind == _RUN:
+        return turn.runs[identity]
     return turn.schedules[identity] if kind == _SCHEDULE else turn.subscriptions[identity]
 
 
 def _kind_of(turn: Turn, identity: str) -> int:
     if identity in turn.invoices:
         return _INVOICE
+    if identity in turn.runs:
+        return _RUN
     return _SCHEDULE if identity in turn.schedules else _SUBSCRIPTION
 
 
@@ -113,5 +124,8 @@ def _wake_at(turn: Turn, kind: int, identity: str) -> int | None:
     if kind == _SCHEDULE:
         schedule = turn.schedules.get(identity)
         return None if schedule is None else schedule_module.wake_at(schedule)
+    if kind == _RUN:
+        run = turn.runs.get(identity)
+        return None if run is None else automation_module.wake_at(run)
     subscription = turn.subscriptions.get(identity)
     return None if subscription is None else subscription_module.wake_at(subscription)

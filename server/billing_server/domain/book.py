@@ -12,9 +12,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from billing_server.domain import automation as automations
 from billing_server.domain import invoice as invoices
 from billing_server.domain import schedule as schedules
 from billing_server.domain import subscription as subscriptions
+from billing_server.domain.automation import AutomationRun
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.event import Event
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
@@ -32,6 +34,7 @@ TargetType = Literal[
     "invoice_item",
     "payment_method",
     "credit_note",
+    "automation_run",
 ]
 
 
@@ -53,10 +56,11 @@ class UsageSpan(NamedTuple):
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
     """Which part of a book a command needs.
 
-    Always loaded: the customer, its test clock, attached payment methods, schedules that have not ended, pending
-    invoice items and unresolved attempts and refunds. Every loaded invoice brings its subscription and its credit
-    notes; every loaded subscription brings its draft and open invoices; a named schedule, or one that is due, brings
-    its subscription. `due_until` brings whatever wakes at or before it. `items_of_invoices` brings the invoice items
+    Always loaded: the customer, its test clock, attached payment methods, schedules that have not ended,
+    automation runs that have not ended, pending invoice items and unresolved attempts and refunds. Every loaded invoice
+    brings its subscription and its credit notes; every loaded subscription brings its draft and open invoices; a named
+    schedule, or one that is due, brings its subscription; a named run, or one that is due, its invoice and
+    subscription. `due_until` brings whatever wakes at or before it. `items_of_invoices` brings the invoice items
     that stand on the named invoices; a named invoice item or credit note brings its invoice. `history` adds the
     newest paid or uncollectible invoice of each loaded subscription. `usage` brings what the loaded metered items and
     drafts bill (see `usage.spans`); so does `due_until`.
@@ -68,6 +72,7 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
     invoice_items: tuple[str, ...] = ()
     credit_notes: tuple[str, ...] = ()
     attempts_of: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
     items_of_invoices: bool = False
     due_until: int | None = None
     history: bool = False
@@ -81,7 +86,8 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
 
     `rest_wake_at` is at most the earliest wake-up of what is not loaded (exactly it after a load by
     `due_until`). `live_subscriptions` is counted only when asked for. `usage` is what meters say of some spans;
-    with `usage_complete` a span that is not there is without usage, instead of not loaded (in forecasts).
+    with `usage_complete` nothing is used after what is loaded, so that a span which is not there holds what the
+    longest one from its start does, instead of not being loaded (in forecasts).
     """
 
     customer: Customer
@@ -95,6 +101,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     refunds: Mapping[str, Refund] = {}
     credit_notes: Mapping[str, CreditNote] = {}
     balance_transactions: Mapping[str, BalanceTransaction] = {}
+    runs: Mapping[str, AutomationRun] = {}
     rest_wake_at: int | None = None
     live_subscriptions: int = 0
     usage: Mapping[UsageSpan, int] = {}
@@ -104,9 +111,13 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     def wake_at(self) -> int | None:
         """The earliest moment at which time alone changes something in the book."""
         moments = [self.rest_wake_at, *map(subscriptions.wake_at, self.subscriptions.values())]
-        moments += map(schedules.wake_at, self.schedules.values())
-        moments += map(invoices.wake_at, self.invoices.values())
-        return min((moment for moment in moments if moment is not None), default=None)
+        if self.schedules:
+            moments += map(schedules.wake_at, self.schedules.values())
+        if self.invoices:
+            moments += map(invoices.wake_at, self.invoices.values())
+        if self.runs:
+            moments += map(automations.wake_at, self.runs.values())
+        return min([moment for moment in moments if moment is not None], default=None)
 
     @property
     def in_flight(self) -> bool:
@@ -150,5 +161,6 @@ def objects(book: Book) -> Iterator[msgspec.Struct]:
         book.refunds,
         book.credit_notes,
         book.balance_transactions,
+        book.runs,
     ):
         yield from mapping.values()

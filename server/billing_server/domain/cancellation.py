@@ -9,7 +9,12 @@ from billing_server.domain.collection import collect
 from billing_server.domain.commands import CancelSubscription
 from billing_server.domain.errors import WrongState
 from billing_server.domain.invoice import Invoice, InvoiceItem
-from billing_server.domain.invoicing import create_invoice, finalize, metered_lines
+from billing_server.domain.invoicing import (
+    create_invoice,
+    finalize,
+    metered_lines,
+    tell_created,
+)
 from billing_server.domain.pause import handle_born_paused
 from billing_server.domain.subscription import CancellationDetails, Subscription
 from billing_server.domain.termination import end, expire
@@ -52,13 +57,13 @@ def _cancel(turn: Turn, subscription: Subscription, command: CancelSubscription)
             turn.remove(item)
         prorations = []
     before = subscription
-    subscription = end(turn, subscription, "cancellation_requested")
-    credits_created = adjustments.as_pending_items(turn, msgspec.structs.replace(before), given_back)
+    kept = [*prorations, *used] if command.invoice_now else []
+    subscription = end(turn, subscription, "cancellation_requested", billed_last=kept)
+    credits_created = adjustments.as_pending_items(turn, before, given_back)
     if not command.invoice_now:
         for item in credits_created:
             turn.alter(item, subscription=None)
         return turn.subscriptions[subscription.id]
-    kept = [turn.invoice_items[item.id] for item in (*prorations, *used)]
     final_invoice(turn, subscription, [*reversed(credits_created), *reversed(kept)], usage=before.status in CHARGED)
     return turn.subscriptions[subscription.id]
 
@@ -89,7 +94,7 @@ def final_invoice(turn: Turn, subscription: Subscription, items: list[InvoiceIte
     turn.updated(turn.alter(turn.subscriptions[subscription.id], latest_invoice=invoice.id))
     if subscription.paused_at(turn.now):
         return handle_born_paused(turn, subscription, invoice)
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     if not automatic:
         return invoice
     invoice = finalize(turn, invoice)

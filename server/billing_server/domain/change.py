@@ -35,13 +35,15 @@ from billing_server.domain.invoicing import (
     pending_items,
     period_lines,
     settled_amounts,
+    tell_created,
     trial_lines,
     usage_line,
 )
 from billing_server.domain.items import changed_items, is_free, recurring
+from billing_server.domain.method_lookup import awaited
 from billing_server.domain.pause import handle_born_paused
-from billing_server.domain.signup import awaited, check_trial_end
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, PendingUpdate, Subscription
+from billing_server.domain.trial_limits import check_trial_end
 from billing_server.domain.turn import Turn
 
 
@@ -67,7 +69,9 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     if subscription.status == "incomplete" or subscription.terminal:
         return turn.revise(subscription, plain)
     change = _plan(turn, subscription, command, plain)
-    if command.payment_behavior == "pending_if_incomplete" and _owes(turn, change):
+    # While collection is paused nobody is asked for money, so there is nothing to wait for.
+    waits = command.payment_behavior == "pending_if_incomplete" and not change.after.paused_at(turn.now)
+    if waits and _owes(turn, change):
         return _wait_for_payment(turn, subscription, change, trial_over=command.trial_end_now)
     return _apply(turn, subscription, change, command)
 
@@ -282,10 +286,13 @@ def _apply(
         for name in change.after.__struct_fields__
         if name != "version" and getattr(change.after, name) != getattr(before, name)
     }
-    if change.lines is None:
+    sweep = [] if change.lines is None else pending_items(turn, subscription=before.id, currency=before.currency)
+    # A new cycle of metered items alone has nothing to bill yet.
+    if not change.lines and not sweep:
         after = turn.alter(before, **fields) if fields else before
         turn.updated(after)
         return _announce(turn, before, after)
+    lines = change.lines or []
     invoice_id = turn.new_id("in")
     counts = not change.after.paused_at(turn.now)
     after = turn.alter(
@@ -295,13 +302,16 @@ def _apply(
         **({"status_invoice": invoice_id} if counts else {}),
     )
     turn.updated(after)
-    sweep = pending_items(turn, subscription=after.id, currency=after.currency)
-    if draft_hour and after.status == "trialing":
-        draft_hour = anything_due(turn, change.lines, sweep, after.currency)
     trial_over = command.trial_end_now
-    invoice = _draft(turn, after, invoice_id, change.lines, sweep, draft_hour=draft_hour, trial_over=trial_over)
+    if trial_over:
+        # Told before the invoice that ends the trial is made, and not amid its payment.
+        after = _announce(turn, before, after)
+    if draft_hour and after.status == "trialing":
+        draft_hour = anything_due(turn, lines, sweep, after.currency)
+    invoice = _draft(turn, after, invoice_id, lines, sweep, draft_hour=draft_hour, trial_over=trial_over)
     _process(turn, after, invoice, command, draft_hour=draft_hour)
-    return _announce(turn, before, turn.subscriptions[after.id])
+    after = turn.subscriptions[after.id]
+    return after if trial_over else _announce(turn, before, after)
 
 
 def _draft(
@@ -339,7 +349,7 @@ def _process(
     if subscription.paused_at(turn.now):
         handle_born_paused(turn, subscription, invoice)
         return
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     automatic = subscription.collection_method == "charge_automatically"
     if draft_hour or subscription.status == "unpaid" or not (automatic or subscription.status == "trialing"):
         return
@@ -409,7 +419,7 @@ def _wait_for_payment(turn: Turn, before: Subscription, change: Change, *, trial
         auto_advance=False,
         trial_over=trial_over,
     )
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     invoice = finalize(turn, invoice)
     collect(turn, invoice, off_session=before.off_session)
     return turn.subscriptions[before.id]

@@ -10,14 +10,15 @@ from typing import Any
 
 import msgspec
 
-from billing_server.domain import correspondence, standing
+from billing_server.domain import automation_runs, correspondence, standing
+from billing_server.domain.automation import Automation
 from billing_server.domain.calendar import DAY
 from billing_server.domain.commands import ChargeOutcome
 from billing_server.domain.customer import PaymentMethod
 from billing_server.domain.dunning import RetryPolicy, is_hard_decline, next_retry_at
 from billing_server.domain.errors import Conflict, InvalidArgument, Violation
 from billing_server.domain.invoice import Invoice
-from billing_server.domain.invoicing import mark_uncollectible, new_intent, void
+from billing_server.domain.invoicing import cancel_intent, mark_uncollectible, new_intent, void
 from billing_server.domain.method_lookup import find_method
 from billing_server.domain.payment import (
     UNRESOLVED,
@@ -60,6 +61,12 @@ def chargeable_method(turn: Turn, method_id: str, field: str) -> PaymentMethod:
             )
         )
     return method
+
+
+def awaits_confirmation(turn: Turn, invoice: Invoice) -> bool:
+    """Whether it is the first invoice of an incomplete subscription, which only its caller pays (semantics 2.1)."""
+    subscription = turn.subscription_of(invoice)
+    return subscription is not None and subscription.status == "incomplete"
 
 
 def refuse_unresolved(turn: Turn, invoice: Invoice) -> None:
@@ -229,7 +236,10 @@ def succeeded_intent(invoice: Invoice, attempt: PaymentAttempt) -> PaymentIntent
 
 
 def pay(turn: Turn, invoice: Invoice, *, paid_with: str | None = None, out_of_band: bool = False) -> Invoice:
-    """The whole amount came in: `invoice.updated`, `invoice.paid`, `invoice.payment_succeeded`, and what follows."""
+    """The whole amount came in: `invoice.updated`, `invoice.paid`, `invoice.payment_succeeded`, and what follows.
+
+    An intent that did not bring it, as when it came out of band or was credited, is canceled: it asks for nothing.
+    """
     invoice = turn.alter(
         invoice,
         status="paid",
@@ -244,6 +254,7 @@ def pay(turn: Turn, invoice: Invoice, *, paid_with: str | None = None, out_of_ba
     turn.updated(invoice)
     turn.emit("invoice.paid", invoice)
     turn.emit("invoice.payment_succeeded", invoice)
+    invoice = cancel_intent(turn, invoice, "automatic")
     standing.invoice_paid(turn, invoice, paid_with=paid_with)
     return invoice
 
@@ -287,17 +298,26 @@ def failed(
     """
     scheduled = attempt.kind != "manual" or invoice.attempt_count == 0
     first_failure = invoice.first_failure_at or (attempt.due_at if scheduled else None)
-    retried = scheduled and _retried(invoice)
+    retried = scheduled and _retried(turn, invoice)
+    automation = _automation(turn, invoice) if retried and invoice.first_failure_at is None else None
+    owned = automation is not None or invoice.automation_run is not None
     retries_done = invoice.retries_done + (1 if attempt.kind == "retry" else 0)
     following = invoice.next_payment_attempt
-    if retried:
+    if owned and scheduled:
+        # A run plans the next try, and tells it after this failure (semantics 8.4).
+        following = None
+    elif retried:
         following = next_retry_at(_policy(turn, invoice), first_failure or attempt.due_at, attempt.due_at, retries_done)
     if following is not None and attempt.checks:
         # What was planned for while the outcome was unknown is made up for, not dated back.
         following = max(following, turn.now)
+    intent = _intent(invoice)
+    waits = intent.status == "requires_action" and intent.payment_method == attempt.payment_method
+    untouched = attempt.state == "not_executed" and waits
     intent = msgspec.structs.replace(
-        _intent(invoice),
-        status="requires_action" if needs_action else "requires_payment_method",
+        intent,
+        # Where no charge was made, the customer may still pass the check that the last charge asked for.
+        status="requires_action" if needs_action or untouched else "requires_payment_method",
         last_payment_error=error,
         payment_method=attempt.payment_method,
     )
@@ -312,14 +332,47 @@ def failed(
         last_attempt_due_at=attempt.due_at if scheduled else invoice.last_attempt_due_at,
         hard_declined_method=attempt.payment_method if hard else invoice.hard_declined_method,
         payment_intent=intent,
+        automation_run=invoice.automation_run if automation is None else turn.new_id("bautorun"),
     )
     _tell_failure(turn, invoice, attempt, needs_action)
-    if retried:
-        correspondence.payment_failed(turn, invoice, attempt, needs_action=needs_action)
+    if not retried:
+        return turn.invoices[invoice.id]
+    if owned:
         standing.payment_failed(turn, invoice, automatic=attempt.kind != "manual")
-        if invoice.next_payment_attempt is None:
-            _give_up(turn, turn.invoices[invoice.id])
+        planned = _hand_over(turn, turn.invoices[invoice.id], attempt, automation)
+        correspondence.payment_failed(turn, invoice, attempt, needs_action=needs_action, next_attempt=planned)
+        return turn.invoices[invoice.id]
+    correspondence.payment_failed(
+        turn, invoice, attempt, needs_action=needs_action, next_attempt=invoice.next_payment_attempt
+    )
+    standing.payment_failed(turn, invoice, automatic=attempt.kind != "manual")
+    if invoice.next_payment_attempt is None:
+        _give_up(turn, turn.invoices[invoice.id])
     return turn.invoices[invoice.id]
+
+
+def _automation(turn: Turn, invoice: Invoice) -> Automation | None:
+    """The automation that takes over a subscription's invoice after its first failure, instead of the settings."""
+    subscription = turn.subscription_of(invoice)
+    if subscription is None or invoice.automation_run is not None:
+        return None
+    return automation_runs.matching(turn, "subscription_payment_fails", invoice=invoice, subscription=subscription)
+
+
+def _hand_over(turn: Turn, invoice: Invoice, attempt: PaymentAttempt, automation: Automation | None) -> int | None:
+    """Let the automation's run begin, or plan its next try; return when that is, as far as it is known."""
+    if automation is None:
+        automation_runs.attempt_failed(turn, invoice, attempt)
+        return turn.invoices[invoice.id].next_payment_attempt
+    automation_runs.start(
+        turn,
+        automation,
+        "invoice.payment_failed",
+        invoice=invoice,
+        subscription=turn.subscription_of(invoice),
+        identity=invoice.automation_run,
+    )
+    return automation_runs.first_retry_at(automation, turn.now)
 
 
 def _tell_failure(turn: Turn, invoice: Invoice, attempt: PaymentAttempt, needs_action: bool) -> None:
@@ -352,8 +405,13 @@ def end_invoice(turn: Turn, invoice: Invoice, action: str) -> None:
         void(turn, invoice)
 
 
-def _retried(invoice: Invoice) -> bool:
-    """Whether failures of this invoice lead to retries (semantics 6): not while auto_advance is off."""
+def _retried(turn: Turn, invoice: Invoice) -> bool:
+    """Whether failures of this invoice lead to retries (semantics 6).
+
+    Not while auto_advance is off, and never those of the first invoice of an incomplete subscription.
+    """
+    if awaits_confirmation(turn, invoice):
+        return False
     return invoice.auto_advance and invoice.collection_method == "charge_automatically" and invoice.status == "open"
 
 

@@ -18,6 +18,7 @@ from billing_server.domain.account import (
     OverduePolicy,
     SubscriptionFinalAction,
 )
+from billing_server.domain.automation import Action, Condition, Trigger
 from billing_server.domain.calendar import Interval
 from billing_server.domain.catalog import BillingScheme, Recurring, TaxBehavior, TiersMode
 from billing_server.domain.customer import Address, Card, PaymentMethodType, Shipping, TaxExempt
@@ -26,6 +27,7 @@ from billing_server.domain.invoice import CreditNoteReason
 from billing_server.domain.meter import MeterFormula, MeterWindow
 from billing_server.domain.payment import PaymentError, RefundReason
 from billing_server.domain.pricing import Tier, TransformQuantity
+from billing_server.domain.recipes import RecipeParameters
 from billing_server.domain.schedule import EndBehavior, PhaseAnchor, PhaseItem, ScheduleDefaults
 from billing_server.domain.subscription import (
     AddedInvoiceItem,
@@ -42,6 +44,8 @@ from billing_server.domain.subscription import (
 )
 
 Metadata = dict[str, str]
+RunsInFlight = Literal["let_finish", "cancel_all"]
+"""What becomes of the runs of an automation that starts no more."""
 PendingItemsBehavior = Literal["exclude", "include"]
 ResumeAnchor = Literal["now", "unchanged"]
 
@@ -142,6 +146,54 @@ class DeactivateMeter(Command, frozen=True, kw_only=True):
 
 class ReactivateMeter(Command, frozen=True, kw_only=True):
     id: str
+
+
+class CreateAutomation(Command, frozen=True, kw_only=True):
+    name: str
+    trigger: Trigger
+    conditions: tuple[Condition, ...] = ()
+    actions: tuple[Action, ...] = ()
+    enabled: bool = True
+    priority: int | None = None
+    metadata: Metadata = {}
+
+
+class CreateAutomationFromRecipe(Command, frozen=True, kw_only=True):
+    recipe: str
+    parameters: RecipeParameters = RecipeParameters()
+    name: str | None = None
+    enabled: bool = True
+    priority: int | None = None
+    metadata: Metadata = {}
+
+
+class UpdateAutomation(Command, frozen=True, kw_only=True):
+    id: str
+    name: str | UnsetType = UNSET
+    conditions: tuple[Condition, ...] | UnsetType = UNSET
+    actions: tuple[Action, ...] | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    etag: str | None = None
+
+
+class DeleteAutomation(Command, frozen=True, kw_only=True):
+    id: str
+    runs_in_flight: RunsInFlight = "let_finish"
+    etag: str | None = None
+
+
+class EnableAutomation(Command, frozen=True, kw_only=True):
+    id: str
+
+
+class DisableAutomation(Command, frozen=True, kw_only=True):
+    id: str
+    runs_in_flight: RunsInFlight = "let_finish"
+
+
+class ReorderAutomations(Command, frozen=True, kw_only=True):
+    trigger: Trigger
+    ids: tuple[str, ...] = ()
 
 
 # --- customers
@@ -492,6 +544,46 @@ class CreateRefund(Command, frozen=True, kw_only=True):
     amount: int | None = None
     reason: RefundReason = "requested_by_customer"
     metadata: Metadata = {}
+
+
+# --- webhooks
+
+
+class CreateWebhookEndpoint(Command, frozen=True, kw_only=True):
+    url: str
+    event_types: tuple[str, ...] = ()
+    description: str | None = None
+    metadata: Metadata = {}
+
+
+class UpdateWebhookEndpoint(Command, frozen=True, kw_only=True):
+    id: str
+    url: str | UnsetType = UNSET
+    event_types: tuple[str, ...] | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
+    enabled: bool | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    etag: str | None = None
+
+
+class DeleteWebhookEndpoint(Command, frozen=True, kw_only=True):
+    id: str
+
+
+class RotateWebhookSecret(Command, frozen=True, kw_only=True):
+    id: str
+    grace_seconds: int = 86_400
+
+
+class RedeliverWebhookDelivery(Command, frozen=True, kw_only=True):
+    id: str
+
+
+# --- automation runs
+
+
+class CancelAutomationRun(Command, frozen=True, kw_only=True):
+    id: str
 
 
 # --- commands the engine gives itself

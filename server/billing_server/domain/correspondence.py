@@ -18,11 +18,18 @@ from billing_server.domain.turn import Turn
 _PLAN_LENGTH_MAX: Final = 200
 
 
-def stage(turn: Turn, kind: MessageKind, **facts: Any) -> None:
-    """Stage a message to the customer; none without an address. The facts that all messages share are added."""
+def stage(turn: Turn, kind: MessageKind, **facts: Any) -> bool:
+    """Stage a message to the customer; none, and False, without an address."""
     customer = turn.customer
     if customer.email is None or customer.deleted:
-        return
+        return False
+    _stage(turn, kind, customer.email, customer.preferred_locale, facts)
+    return True
+
+
+def _stage(turn: Turn, kind: MessageKind, recipient: str, locale: str | None, facts: dict[str, Any]) -> None:
+    """Stage a message; the facts that all messages share are added."""
+    customer = turn.customer
     told = {
         "company": company_name(turn),
         "customer_name": customer.name,
@@ -36,8 +43,8 @@ def stage(turn: Turn, kind: MessageKind, **facts: Any) -> None:
             created_real=turn.wall_now,
             customer=customer.id,
             kind=kind,
-            recipient=customer.email,
-            locale=customer.preferred_locale,
+            recipient=recipient,
+            locale=locale,
             test_clock=customer.test_clock,
             facts=Facts(**{**told, **facts}),
             due_at=turn.wall_now,
@@ -84,8 +91,10 @@ def _about(turn: Turn, invoice: Invoice) -> dict[str, Any]:
 
 
 def _card(turn: Turn, method_id: str | None) -> dict[str, Any]:
-    """What may be shown of the payment method."""
+    """What may be shown of the payment method, unless it is detached by now."""
     method = None if method_id is None else turn.payment_methods.get(method_id)
+    if method is not None and method.detached_at is not None:
+        method = None
     card = None if method is None else method.card
     shown = {"has_method": method is not None}
     return shown if card is None else {**shown, "card_brand": card.brand, "card_last4": card.last4}
@@ -123,7 +132,9 @@ def send_invoice(turn: Turn, invoice: Invoice) -> None:
         )
 
 
-def payment_failed(turn: Turn, invoice: Invoice, attempt: PaymentAttempt, *, needs_action: bool) -> None:
+def payment_failed(
+    turn: Turn, invoice: Invoice, attempt: PaymentAttempt, *, needs_action: bool, next_attempt: int | None
+) -> None:
     """Tell that an automatic payment did not succeed, and when it is tried again.
 
     Attempts by hand fail before somebody's eyes and need no e-mail.
@@ -137,7 +148,7 @@ def payment_failed(turn: Turn, invoice: Invoice, attempt: PaymentAttempt, *, nee
         **_card(turn, attempt.payment_method),
         amount=invoice.amount_remaining,
         moment=turn.now,
-        next_attempt=invoice.next_payment_attempt,
+        next_attempt=next_attempt,
         needs_action=needs_action,
     )
 
@@ -157,3 +168,33 @@ def upcoming_renewal(turn: Turn, subscription: Subscription, coming: Invoice) ->
         moment=subscription.current_period_end,
         cancellation_policy_url=emails.cancellation_policy_url,
     )
+
+
+def cancellation_confirmation(turn: Turn, subscription: Subscription, survey_url: str | None) -> bool:
+    """Confirm a cancellation (semantics 8.3); False when the customer has no address."""
+    return stage(
+        turn,
+        "cancellation_confirmation",
+        subscription=subscription.id,
+        plan=plan_name(turn, subscription),
+        moment=subscription.ended_at,
+        survey_url=survey_url,
+    )
+
+
+def team_memo(
+    turn: Turn,
+    recipients: tuple[str, ...],
+    memo: str | None,
+    *,
+    invoice: Invoice | None,
+    subscription: Subscription | None,
+) -> None:
+    """Tell people of the company what an automation was started by; nobody's language is known, so in English."""
+    facts: dict[str, Any] = {} if invoice is None else _about(turn, invoice)
+    if invoice is not None:
+        facts |= {"amount": invoice.amount_remaining, "moment": invoice.due_date}
+    elif subscription is not None:
+        facts |= {"subscription": subscription.id, "plan": plan_name(turn, subscription)}
+    for recipient in recipients:
+        _stage(turn, "team_memo", recipient, None, {**facts, "memo": memo})

@@ -56,7 +56,7 @@ def _before_payment(turn: Turn, invoice: Invoice, command: CreateCreditNote) -> 
             "credit_note_exceeds_invoice",
             f"at most what remains can be credited, {invoice.amount_remaining}",
         )
-    note = _put(turn, invoice, command, type="pre_payment", pre_payment_amount=command.amount)
+    note = _put(turn, invoice, command, turn.new_id("cn"), type="pre_payment", pre_payment_amount=command.amount)
     _lower(turn, invoice, command.amount)
     return note
 
@@ -95,16 +95,8 @@ def _after_payment(turn: Turn, invoice: Invoice, command: CreateCreditNote) -> C
             "credit_note_exceeds_invoice",
             f"at most {creditable} of this invoice can still be credited",
         )
-    note = _put(
-        turn,
-        invoice,
-        command,
-        type="post_payment",
-        post_payment_amount=command.amount,
-        refund_amount=command.refund_amount,
-        credit_amount=command.credit_amount,
-        out_of_band_amount=command.out_of_band_amount,
-    )
+    note_id = turn.new_id("cn")
+    transaction = refund = None
     if command.credit_amount:
         transaction = change_balance(
             turn,
@@ -112,19 +104,30 @@ def _after_payment(turn: Turn, invoice: Invoice, command: CreateCreditNote) -> C
             "credit_note",
             currency=invoice.currency,
             invoice=invoice.id,
-            credit_note=note.id,
+            credit_note=note_id,
         )
-        note = turn.put(msgspec.structs.replace(note, customer_balance_transaction=transaction.id))
     if command.refund_amount:
         refund = start_refund(
             turn,
             invoice,
             command.refund_amount,
             "requested_by_customer",
-            credit_note=note.id,
+            credit_note=note_id,
             field="refund_amount",
         )
-        note = turn.put(msgspec.structs.replace(note, refund=refund.id))
+    note = _put(
+        turn,
+        invoice,
+        command,
+        note_id,
+        type="post_payment",
+        post_payment_amount=command.amount,
+        refund_amount=command.refund_amount,
+        credit_amount=command.credit_amount,
+        out_of_band_amount=command.out_of_band_amount,
+        customer_balance_transaction=None if transaction is None else transaction.id,
+        refund=None if refund is None else refund.id,
+    )
     turn.updated(
         turn.alter(
             invoice,
@@ -134,10 +137,11 @@ def _after_payment(turn: Turn, invoice: Invoice, command: CreateCreditNote) -> C
     return note
 
 
-def _put(turn: Turn, invoice: Invoice, command: CreateCreditNote, **fields: Any) -> CreditNote:
+def _put(turn: Turn, invoice: Invoice, command: CreateCreditNote, identity: str, **fields: Any) -> CreditNote:
+    """Keep the note, whole, and tell it."""
     note = turn.put(
         CreditNote(
-            id=turn.new_id("cn"),
+            id=identity,
             created=turn.now,
             number=_number(turn, invoice),
             customer=invoice.customer,

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from billing_server.domain import schedule_status
+from billing_server.domain import automation_runs, schedule_status
 from billing_server.domain.balance import change_balance
 from billing_server.domain.collection import chargeable_method
 from billing_server.domain.commands import (
@@ -70,6 +70,7 @@ def create_customer(turn: Turn, command: CreateCustomer) -> Customer:
         change_balance(turn, command.balance, "initial", currency=command.currency)
         turn.put(msgspec.structs.replace(turn.customer, version=1))
     turn.emit("customer.created", turn.customer)
+    automation_runs.trigger(turn, "customer_created", "customer.created")
     return turn.customer
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 from billing_server.domain import (
+    automation_runs,
+    automation_steps,
     cancellation,
     change,
     confirmations,
@@ -60,6 +62,7 @@ _HANDLERS: Mapping[type[c.Command], Handler] = {
     c.VoidCreditNote: credit_notes.void_credit_note,
     c.ConfirmPaymentIntent: confirmations.confirm_payment_intent,
     c.CreateRefund: credit_notes.create_refund,
+    c.CancelAutomationRun: automation_runs.cancel_run,
     c.SettleAttempt: settlement.settle_attempt,
     c.SettleRefund: settlement.settle_refund,
 }
@@ -96,6 +99,8 @@ def target(command: c.Command) -> Target:
         return Target("subscription", command.from_subscription)
     if isinstance(command, _INVOICE_IN_ID):
         return Target("invoice", command.id)
+    if isinstance(command, c.CancelAutomationRun):
+        return Target("automation_run", command.id)
     if isinstance(command, c.UpdatePaymentMethod | c.DetachPaymentMethod):
         return Target("payment_method", command.id)
     if isinstance(command, c.UpdateInvoiceItem | c.DeleteInvoiceItem):
@@ -164,6 +169,8 @@ def reach(command: c.Command) -> Reach:
                 subscriptions=() if command.subscription is None else (command.subscription,),
                 count_subscriptions=True,
             )
+        case c.CancelAutomationRun():
+            return Reach(runs=(command.id,))
         case c.SettleRefund():
             return Reach(invoices=(command.invoice,), attempts_of=(command.invoice,))
     if isinstance(command, _INVOICE_IN_ID):
@@ -188,6 +195,7 @@ def decide(
     if handler is None:
         raise AssertionError(f"{type(command).__name__} is not about a customer's book")
     result = handler(turn, command)
+    automation_steps.carry_on(turn)
     decision = turn.decision(_current(turn, result))
     if isinstance(command, _ALL_OR_NOTHING) and command.payment_behavior == "error_if_incomplete":
         return _propose(book, command, decision)
@@ -201,6 +209,7 @@ def decide_new_customer(
     customer: Customer = customers.new_customer(command, now=now, new_id=new_id)
     turn = Turn(Book(customer=customer), now=now, wall_now=wall_now, pages=pages, new_id=new_id, cause=cause)
     customers.create_customer(turn, command)
+    automation_steps.carry_on(turn)
     return turn.decision(turn.customer)
 
 

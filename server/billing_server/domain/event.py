@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -12,18 +14,20 @@ from billing_server.domain.invoice import Invoice
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription, SubscriptionItem
 
-CauseKind = Literal["rpc", "timer", "gateway"]
+CauseKind = Literal["rpc", "timer", "gateway", "automation", "receiver"]
 
 Attributes = Mapping[str, Any]
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
-    """What made an event happen: an RPC (with its idempotency key), the passing of time, or a gateway's word."""
+    """What made an event happen: an RPC (with its idempotency key), time, the gateway, an automation's run, or the
+    receiver of a webhook."""
 
     kind: CauseKind
     method: str | None = None
     idempotency_key: str | None = None
     request_id: str | None = None
+    automation_run: str | None = None
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -38,6 +42,16 @@ class Event(msgspec.Struct, frozen=True):
     object: msgspec.Struct
     previous_attributes: Attributes | None
     cause: Cause
+
+    @property
+    def quiet(self) -> bool:
+        """Whether only the log tells it: it is about an invoice born while collection is paused (decision 17)."""
+        return isinstance(self.object, Invoice) and self.object.collection_paused
+
+
+def is_of_type(event_type: str, name: str) -> bool:
+    """Whether a type is the named one, or begins as a prefix such as "invoice.*" says."""
+    return event_type.startswith(name[:-1]) if name.endswith("*") else event_type == name
 
 
 INTERNAL: Mapping[type[msgspec.Struct], frozenset[str]] = {
@@ -78,14 +92,28 @@ INTERNAL: Mapping[type[msgspec.Struct], frozenset[str]] = {
 _VERSION_ONLY = frozenset({"version"})
 
 
+class _Visible:
+    """The fields of a struct whose changes are told, and a reader of all their values at once."""
+
+    __slots__ = ("names", "values")
+
+    def __init__(self, struct: type[msgspec.Struct]) -> None:
+        internal = INTERNAL.get(struct, _VERSION_ONLY)
+        self.names = tuple(name for name in struct.__struct_fields__ if name not in internal)
+        first, *others = self.names
+        self.values: Callable[[Any], tuple[Any, ...]] = (
+            attrgetter(first, *others) if others else lambda item: (getattr(item, first),)
+        )
+
+
+_visible = cache(_Visible)
+
+
 def previous_attributes(old: msgspec.Struct, new: msgspec.Struct) -> dict[str, Any]:
     """The attributes that differ, with their old values: arrays whole, nested objects only changed keys."""
     changed: dict[str, Any] = {}
-    internal = INTERNAL.get(type(old), _VERSION_ONLY)
-    for name in old.__struct_fields__:
-        if name in internal:
-            continue
-        before, after = getattr(old, name), getattr(new, name)
+    visible = _visible(type(old))
+    for name, before, after in zip(visible.names, visible.values(old), visible.values(new), strict=True):
         if before is after or before == after:
             continue
         if isinstance(before, msgspec.Struct) and type(before) is type(after):

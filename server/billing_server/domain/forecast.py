@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from billing_server.domain.advance import advance
+from billing_server.domain.automation import AutomationRun
 from billing_server.domain.book import Book, Decision
 from billing_server.domain.calendar import DAY
 from billing_server.domain.commands import ChargeOutcome, SettleAttempt
@@ -70,7 +71,8 @@ def forecast(
     """What time and payments will do to a subscription up to and including `until`.
 
     The book must hold all live objects of the customer and all that wakes until then, because balance and
-    delinquency are shared. Ids of objects that do not exist yet are made up. Usage is what was reported so far.
+    delinquency are shared. Ids of objects that do not exist yet are made up. Usage is what was reported so far, and
+    nothing more is used.
     """
     if subscription_id not in book.subscriptions:
         raise ResourceMissing("subscription", subscription_id)
@@ -142,7 +144,15 @@ def _concerns(event: Event, subscription_id: str, book: Book) -> bool:
     match item:
         case Subscription():
             return item.id == subscription_id
-        case Invoice() | InvoiceItem():
+        case Invoice():
+            return item.subscription == subscription_id
+        case InvoiceItem():
+            # Also one that was of no subscription until an invoice took it, or that its subscription left behind.
+            previous = event.previous_attributes or {}
+            invoice = book.invoices.get(item.invoice or "")
+            bills = None if invoice is None else invoice.subscription
+            return subscription_id in (item.subscription, previous.get("subscription"), bills)
+        case AutomationRun():
             return item.subscription == subscription_id
         case SubscriptionSchedule():
             return subscription_id in (item.subscription, item.released_subscription)

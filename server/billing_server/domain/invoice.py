@@ -54,7 +54,8 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     `attempts_started` numbers the attempts, while `attempt_count` follows the published rule (it counts the
     first attempt and then automatic ones only). `hard_declined_method` is the payment method that must not be
     charged again, `charging` says that an attempt is unresolved, `overdue_deadline_at` is the moment of the
-    overdue policy.
+    overdue policy. `automation_run` is the run of an automation that owns its collection, or did: the account's
+    settings do not apply to it then (semantics 8.4).
     """
 
     id: str
@@ -112,6 +113,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     overdue_deadline_at: int | None = None
     collection_paused: bool = False
     trial_over: bool = False
+    automation_run: str | None = None
     version: int = 1
 
     @property
@@ -184,4 +186,4 @@ def wake_at(invoice: Invoice) -> int | None:
         moments.append(invoice.next_payment_attempt)
     if invoice.due_date is not None and not invoice.due_date_passed:
         moments.append(max(invoice.due_date, invoice.finalized_at or 0))
-    return min((moment for moment in moments if moment is not None), default=None)
+    return min([moment for moment in moments if moment is not None], default=None)

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from billing_server.domain import correspondence, standing
+from billing_server.domain import automation_runs, correspondence, standing
 from billing_server.domain.calendar import DAY
 from billing_server.domain.collection import (
+    awaits_confirmation,
     chargeable_method,
     collect,
     end_invoice,
@@ -37,6 +38,7 @@ from billing_server.domain.invoicing import (
     mark_uncollectible,
     pending_items,
     stop_collection,
+    tell_created,
     void,
 )
 from billing_server.domain.metadata import initial_metadata, merged_metadata
@@ -91,7 +93,7 @@ def new_invoice(turn: Turn, command: CreateInvoice) -> Invoice:
             metadata=initial_metadata(command.metadata),
         )
     )
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     return invoice
 
 
@@ -190,11 +192,15 @@ def _auto_advance(turn: Turn, invoice: Invoice, wanted: bool) -> dict[str, Any]:
     return {
         "auto_advance": True,
         "next_payment_attempt": _next_attempt(turn, invoice, soon) if automatic else None,
+        # Switching it off has ended the automation's run; from here on the settings apply.
+        "automation_run": None,
     }
 
 
 def _next_attempt(turn: Turn, invoice: Invoice, soon: int) -> int | None:
     """Go on with the retry schedule where it stands; what is already past is made up for soon."""
+    if awaits_confirmation(turn, invoice):
+        return None
     if invoice.first_failure_at is None or invoice.last_attempt_due_at is None:
         return soon
     policy = turn.settings.one_off_retry_policy if invoice.subscription is None else turn.settings.retry_policy
@@ -335,6 +341,8 @@ def wake(turn: Turn, invoice: Invoice) -> None:
         _pass_due_date(turn, invoice)
     elif invoice.overdue_deadline_at is not None and invoice.overdue_deadline_at <= turn.now:
         _end_overdue(turn, invoice)
+    elif automation_runs.broken_off(turn, invoice):
+        return
     elif invoice.next_payment_attempt is not None and invoice.next_payment_attempt <= turn.now:
         collect(turn, invoice, "retry" if invoice.attempt_count else "initial")
 
@@ -348,12 +356,13 @@ def _wake_draft(turn: Turn, invoice: Invoice) -> None:
 
 
 def _pass_due_date(turn: Turn, invoice: Invoice) -> None:
-    days = turn.settings.overdue_policy.days_after_due
-    deadline = None
-    if days is not None and invoice.auto_advance:
-        deadline = turn.now + days * DAY
-    invoice = turn.note(invoice, due_date_passed=True, overdue_deadline_at=deadline)
+    invoice = turn.note(invoice, due_date_passed=True, overdue_deadline_at=None)
     standing.due_date_passed(turn, invoice)
+    if not invoice.auto_advance or automation_runs.invoice_overdue(turn, invoice):
+        return
+    days = turn.settings.overdue_policy.days_after_due
+    if days is not None:
+        turn.note(turn.invoices[invoice.id], overdue_deadline_at=turn.now + days * DAY)
 
 
 def _end_overdue(turn: Turn, invoice: Invoice) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from billing_server.domain import calendar, usage
+from billing_server.domain import automation_runs, calendar, usage
 from billing_server.domain.balance import change_balance
 from billing_server.domain.catalog import Price
 from billing_server.domain.errors import InvalidArgument, Violation, WrongState
@@ -22,7 +22,7 @@ from billing_server.domain.invoice import (
 )
 from billing_server.domain.money import INT64_MAX, format_amount, minimum_charge
 from billing_server.domain.payment import PaymentIntent, PaymentIntentStatus
-from billing_server.domain.pricing import amount_for_quantity
+from billing_server.domain.pricing import amount_for_quantity, exact_amount_for_quantity
 from billing_server.domain.proration import prorate
 from billing_server.domain.subscription import (
     AddedInvoiceItem,
@@ -44,8 +44,12 @@ _DESCRIPTOR_KEPT = STATEMENT_DESCRIPTOR_MAX - len(TRIAL_OVER)
 
 def item_amount(turn: Turn, item: SubscriptionItem) -> int:
     """What a licensed item costs for a whole period; 0 for a metered one."""
-    price = turn.catalog.price(item.price)
-    return 0 if item.quantity is None else check_amount(amount_for_quantity(price, item.quantity), "quantity")
+    return 0 if item.quantity is None else _licensed_amount(turn.catalog.price(item.price), item.quantity, 1, 1)
+
+
+def _licensed_amount(price: Price, quantity: int, part: int, whole: int) -> int:
+    """What a quantity costs for so many parts of a whole period, rounded once (decision 7)."""
+    return check_amount(prorate(exact_amount_for_quantity(price, quantity), part, whole), "quantity")
 
 
 def check_amount(amount: int, field: str) -> int:
@@ -87,19 +91,17 @@ def period_lines(
     `full` is the length in seconds of the whole period when [start, end) is only a part of it.
     """
     length = end - start
+    part = (1, 1) if full is None else (length, full)
     lines = []
     for item in reversed(subscription.items):
         price = turn.catalog.price(item.price)
         if price.metered:
             continue
-        amount = item_amount(turn, item)
-        if full is not None and full != length:
-            amount = prorate(amount, length, full)
         lines.append(
             InvoiceLine(
                 id=turn.new_id("il"),
                 type="subscription_item",
-                amount=amount,
+                amount=_licensed_amount(price, item.quantity or 0, *part),
                 description=describe_item(turn, price, item.quantity),
                 quantity=item.quantity,
                 period_start=start,
@@ -273,7 +275,7 @@ def create_invoice(
     invoice_id: str | None = None,
     trial_over: bool = False,
 ) -> Invoice:
-    """A draft in the book with the swept items and the given lines. Telling `invoice.created` is the caller's."""
+    """A draft in the book with the swept items and the given lines. `tell_created` is the caller's."""
     identity = invoice_id or turn.new_id("in")
     swept = [line_of(turn, turn.alter(item, invoice=identity)) for item in sweep]
     all_lines = (*swept, *lines)
@@ -310,6 +312,14 @@ def create_invoice(
             trial_over=trial_over,
         )
     )
+
+
+def tell_created(turn: Turn, invoice: Invoice) -> None:
+    """Tell a new invoice, and of the pending items that they have gone into it, before anything else becomes of it."""
+    turn.emit("invoice.created", invoice)
+    for line in reversed(invoice.lines):
+        if line.invoice_item is not None:
+            turn.updated(turn.invoice_items[line.invoice_item])
 
 
 def due_date(collection_method: CollectionMethod, created: int, days_until_due: int | None) -> int | None:
@@ -407,6 +417,8 @@ def finalize(
             turn.emit("invoice.payment_succeeded", invoice)
     elif invoice.payment_intent is not None:
         turn.emit("payment_intent.created", invoice.payment_intent)
+    if not quiet:
+        automation_runs.invoice_finalized(turn, invoice)
     return invoice
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from billing_server.domain.customer import PaymentMethod
 from billing_server.domain.invoice import Invoice
+from billing_server.domain.payment import PaymentIntentStatus
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import Turn
 
@@ -21,3 +22,9 @@ def find_method(turn: Turn, invoice: Invoice | None, subscription: Subscription 
             if method is not None and method.detached_at is None and method.type != "customer_balance":
                 return method
     return None
+
+
+def awaited(turn: Turn, invoice: Invoice, subscription: Subscription) -> PaymentIntentStatus:
+    """What the intent waits for when the caller pays later (`default_incomplete`): the caller's word, or a card."""
+    known = find_method(turn, invoice, subscription) is not None
+    return "requires_confirmation" if known else "requires_payment_method"

@@ -1,4 +1,4 @@
-"""What changes of the account's own pages lead to: its settings, products, prices and meters (semantics 1)."""
+"""What changes of the account's own pages lead to: its settings, products, prices, meters and automations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import msgspec
 from msgspec import UNSET
 
 from billing_server.domain.account import Account
+from billing_server.domain.automation import Automation
+from billing_server.domain.automation_pages import AUTOMATION_COMMANDS, AutomationOrder, decide_automations
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.commands import (
     Command,
@@ -47,12 +49,12 @@ _COPIED_TO_METER = ("display_name", "event_name", "formula", "event_time_window"
 _CHANGEABLE_PRODUCT = (*_COPIED_TO_PRODUCT, "default_price")
 _CHANGEABLE_PRICE = ("active", "nickname", "lookup_key", "tax_behavior")
 
-Page = Account | Product | Price | Meter
+Page = Account | Product | Price | Meter | Automation
 """What stands on an account's pages."""
 
 
 class PagesDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command about the pages leads to. `products`, `prices` and `meters` are those that are new or changed.
+    """What a command about the pages leads to. Of all but the account, what is new or changed.
 
     `account` is None when it does not change. `result` is the object the command was about, as it is now.
     """
@@ -61,8 +63,9 @@ class PagesDecision(msgspec.Struct, frozen=True, kw_only=True):
     products: tuple[Product, ...] = ()
     prices: tuple[Price, ...] = ()
     meters: tuple[Meter, ...] = ()
+    automations: tuple[Automation, ...] = ()
     events: tuple[Event, ...] = ()
-    result: Page
+    result: Page | AutomationOrder
 
 
 class _Desk:
@@ -102,6 +105,7 @@ PAGE_COMMANDS = (
     UpdateMeter,
     DeactivateMeter,
     ReactivateMeter,
+    *AUTOMATION_COMMANDS,
 )
 """Commands about the account's pages instead of a customer's book."""
 
@@ -117,12 +121,15 @@ def decide_pages(pages: Pages, command: Command, *, now: int, new_id: NewId, cau
     A change that changes nothing leads to no event and no new version.
 
     Raises:
-        ResourceMissing: the product, price or meter that the command names does not exist.
+        ResourceMissing: what the command names does not exist.
         Conflict: the etag is that of another version.
         AlreadyExists: the lookup key is another price's, or the event name another active meter's.
         WrongState: a default price, or the meter of a new price, would be inactive.
         InvalidArgument: a default price of another product, exchange rates in another currency, or too many
             keys of metadata after a merge.
+        LimitReached: there are too many automations.
+
+    See `decide_automations` for what else is refused of these.
     """
     desk = _Desk(pages, now, new_id, cause)
     match command:
@@ -142,6 +149,9 @@ def decide_pages(pages: Pages, command: Command, *, now: int, new_id: NewId, cau
             return _update_meter(desk, command)
         case DeactivateMeter() | ReactivateMeter():
             return _switch_meter(desk, command)
+    if isinstance(command, AUTOMATION_COMMANDS):
+        decided = decide_automations(pages, command, desk, now=now, new_id=new_id)
+        return PagesDecision(automations=decided.automations, events=tuple(desk.events), result=decided.result)
     raise AssertionError(f"{type(command).__name__} is not about the account's pages")
 
 

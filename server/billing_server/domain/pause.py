@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from billing_server.domain.invoice import Invoice
-from billing_server.domain.invoicing import finalize, mark_uncollectible, void
+from billing_server.domain.invoicing import (
+    finalize,
+    mark_uncollectible,
+    tell_created,
+    void,
+)
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import Turn
 
@@ -20,7 +25,7 @@ def handle_born_paused(turn: Turn, subscription: Subscription, invoice: Invoice)
         next_payment_attempt=None,
         collection_paused=True,
     )
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     if pause.behavior == "void":
         return void(turn, invoice)
     if pause.behavior == "mark_uncollectible":

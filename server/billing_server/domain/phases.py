@@ -14,8 +14,8 @@ from billing_server.domain.errors import InvalidArgument, ResourceMissing, Viola
 from billing_server.domain.invoicing import added_lines, item_amount
 from billing_server.domain.items import new_items, recurring
 from billing_server.domain.schedule import Phase, PhaseItem
-from billing_server.domain.signup import TRIAL_DAYS_MAX
 from billing_server.domain.subscription import SubscriptionItem
+from billing_server.domain.trial_limits import TRIAL_DAYS_MAX
 from billing_server.domain.turn import Turn
 
 HORIZON_SECONDS = 36_525 * calendar.DAY

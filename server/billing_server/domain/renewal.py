@@ -12,6 +12,7 @@ from billing_server.domain.invoicing import (
     metered_lines,
     pending_items,
     period_lines,
+    tell_created,
 )
 from billing_server.domain.method_lookup import find_method
 from billing_server.domain.pause import handle_born_paused, resume_collection
@@ -76,8 +77,8 @@ def _end_with_period(turn: Turn, subscription: Subscription) -> None:
         if item.subscription == subscription.id
     ]
     charged = subscription.status in CHARGED
-    subscription = end(turn, subscription, "cancellation_requested")
-    final_invoice(turn, subscription, [turn.invoice_items[item.id] for item in left_over], usage=charged)
+    subscription = end(turn, subscription, "cancellation_requested", billed_last=left_over)
+    final_invoice(turn, subscription, left_over, usage=charged)
 
 
 def _end_trial(turn: Turn, subscription: Subscription) -> None:
@@ -125,7 +126,7 @@ def renew(turn: Turn, subscription: Subscription, *, trial_over: bool = False) -
     if paused:
         handle_born_paused(turn, subscription, invoice)
     else:
-        turn.emit("invoice.created", invoice)
+        tell_created(turn, invoice)
     return subscription
 
 
@@ -222,4 +223,4 @@ def _bill_pending_items(turn: Turn, subscription: Subscription) -> None:
         if subscription.paused_at(turn.now):
             handle_born_paused(turn, subscription, invoice)
         else:
-            turn.emit("invoice.created", invoice)
+            tell_created(turn, invoice)

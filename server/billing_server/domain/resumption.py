@@ -14,8 +14,10 @@ from billing_server.domain.invoicing import (
     metered_lines,
     pending_items,
     period_lines,
+    tell_created,
     void,
 )
+from billing_server.domain.pause import handle_born_paused
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, Subscription
 from billing_server.domain.turn import Turn
 
@@ -117,13 +119,18 @@ def _with_invoice(
 ) -> Subscription:
     """Invoice the resumption; it must be paid (or given up) within 23 hours to take effect.
 
-    The period of the invoice is the one that the subscription will then be in.
+    The period of the invoice is the one that the subscription will then be in. While collection is paused nobody is
+    asked to pay, so it takes effect at once, and the invoice is handled as the pause says (as decision 18 does).
     """
     sweep = pending_items(turn, subscription=subscription.id, currency=subscription.currency)
     if not lines and not sweep:
         return activate(turn, subscription, start, end)
+    paused = subscription.paused_at(turn.now)
     invoice_id = turn.new_id("in")
-    subscription = turn.alter(subscription, latest_invoice=invoice_id, status_invoice=invoice_id)
+    counts = {} if paused else {"status_invoice": invoice_id}
+    subscription = turn.alter(subscription, latest_invoice=invoice_id, **counts)
+    if paused:
+        subscription = activate(turn, subscription, start, end)
     invoice = create_invoice(
         turn,
         invoice_id=invoice_id,
@@ -137,7 +144,10 @@ def _with_invoice(
         auto_advance=False,
         trial_over=True,
     )
-    turn.emit("invoice.created", invoice)
+    if paused:
+        handle_born_paused(turn, subscription, invoice)
+        return subscription
+    tell_created(turn, invoice)
     invoice = finalize(turn, invoice)
     if invoice.status == "paid":
         return activate(turn, subscription, start, end)

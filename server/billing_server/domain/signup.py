@@ -19,16 +19,16 @@ from billing_server.domain.invoicing import (
     pending_items,
     period_lines,
     settled_amounts,
+    tell_created,
     trial_lines,
 )
 from billing_server.domain.items import new_items, recurring
 from billing_server.domain.metadata import initial_metadata
-from billing_server.domain.method_lookup import find_method
-from billing_server.domain.payment import PaymentIntentStatus
+from billing_server.domain.method_lookup import awaited
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, CancellationDetails, Subscription
+from billing_server.domain.trial_limits import check_trial_end
 from billing_server.domain.turn import Turn
 
-TRIAL_DAYS_MAX = 730
 SUBSCRIPTIONS_MAX = 500
 """Active or scheduled subscriptions per customer (semantics 1, SubscriptionItem)."""
 
@@ -155,14 +155,6 @@ def trial_end_of(turn: Turn, command: CreateSubscription, first_price: str) -> i
     if end is not None:
         check_trial_end(turn, end)
     return end
-
-
-def check_trial_end(turn: Turn, end: int) -> None:
-    """A trial ends in the future, within 730 days (semantics 4)."""
-    if end <= turn.now:
-        raise invalid("trial_end", "time_out_of_range", "a trial ends in the future; end one at once by trial_end_now")
-    if end > turn.now + TRIAL_DAYS_MAX * calendar.DAY:
-        raise invalid("trial_end", "time_out_of_range", f"a trial lasts at most {TRIAL_DAYS_MAX} days")
 
 
 def _anchor(turn: Turn, command: CreateSubscription, interval: calendar.Interval, count: int, begins: int) -> int:
@@ -321,7 +313,7 @@ def _first_invoice(
         )
     )
     turn.emit("customer.subscription.created", subscription)
-    turn.emit("invoice.created", invoice)
+    tell_created(turn, invoice)
     if immediate:
         _finalize_first(turn, subscription, invoice, command)
     return _notices(turn, turn.subscriptions[subscription.id])
@@ -342,12 +334,6 @@ def _finalize_first(turn: Turn, subscription: Subscription, invoice: Invoice, co
         correspondence.send_invoice(turn, invoice)
     elif not confirmed_later:
         collect(turn, invoice, off_session=command.off_session)
-
-
-def awaited(turn: Turn, invoice: Invoice, subscription: Subscription) -> PaymentIntentStatus:
-    """What the intent waits for when the caller pays later (`default_incomplete`): the caller's word, or a card."""
-    known = find_method(turn, invoice, subscription) is not None
-    return "requires_confirmation" if known else "requires_payment_method"
 
 
 def _notices(turn: Turn, subscription: Subscription) -> Subscription:

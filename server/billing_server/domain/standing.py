@@ -202,7 +202,9 @@ def _walk_remaining(turn: Turn, subscription: Subscription) -> None:
         if invoice.status != "open":
             continue
         if _retries_exhausted(invoice):
-            _act_on_missing(turn, subscription, turn.settings.subscription_final_action)
+            # What an automation has taken over, the settings do not end (semantics 8.4).
+            owned = invoice.automation_run is not None
+            _act_on_missing(turn, subscription, "past_due" if owned else turn.settings.subscription_final_action)
             return
         if invoice.overdue(turn.now):
             _act_on_missing(turn, subscription, "past_due")

@@ -191,4 +191,4 @@ def wake_at(subscription: Subscription) -> int | None:
             subscription.trial_reminder_at,
             subscription.next_pending_invoice_item_invoice,
         )
-    return min((moment for moment in moments if moment is not None), default=None)
+    return min([moment for moment in moments if moment is not None], default=None)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
+from billing_server.domain import automation_runs
+from billing_server.domain.invoice import InvoiceItem
 from billing_server.domain.invoicing import invoices_of, stop_collection, void
 from billing_server.domain.schedule_status import subscription_ended
 from billing_server.domain.subscription import CancellationReason, Subscription
 from billing_server.domain.turn import Turn
 
 
-def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> Subscription:
+def end(
+    turn: Turn, subscription: Subscription, reason: CancellationReason, *, billed_last: Collection[InvoiceItem] = ()
+) -> Subscription:
     """Cancel now: `customer.subscription.deleted`, and no more automatic collection of what is still owed.
 
     A pending update falls with the subscription, and its schedule ends. Pending items lose their tie to it, so that
-    the customer's next invoice takes them.
+    the customer's next invoice takes them, but for those that its final invoice bills.
     """
     pending = subscription.pending_update
     details = msgspec.structs.replace(subscription.cancellation_details, reason=reason)
@@ -38,14 +44,16 @@ def end(turn: Turn, subscription: Subscription, reason: CancellationReason) -> S
         turn.emit("customer.subscription.pending_update_expired", subscription)
     subscription_ended(turn, subscription, reason)
     stop_collection(turn, invoices_of(turn, subscription))
-    _release_items(turn, subscription)
+    _release_items(turn, subscription, billed_last)
+    automation_runs.trigger(turn, "subscription_canceled", "customer.subscription.deleted", subscription=subscription)
     return subscription
 
 
-def _release_items(turn: Turn, subscription: Subscription) -> None:
+def _release_items(turn: Turn, subscription: Subscription, kept: Collection[InvoiceItem] = ()) -> None:
     """What waits for an invoice of the subscription goes onto the customer's next one."""
+    staying = {item.id for item in kept}
     for item in turn.invoice_items.values():
-        if item.invoice is None and item.subscription == subscription.id:
+        if item.invoice is None and item.subscription == subscription.id and item.id not in staying:
             turn.alter(item, subscription=None)
 
 

@@ -13,10 +13,11 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from billing_server.domain.account import Account, Settings
+from billing_server.domain.automation import Automation, AutomationRun
 from billing_server.domain.book import Book, Decision
 from billing_server.domain.catalog import Catalog, Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
-from billing_server.domain.errors import ResourceMissing
+from billing_server.domain.errors import DomainError, ResourceMissing
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
 from billing_server.domain.message import Message
@@ -35,6 +36,8 @@ EVENT_PREFIX: Mapping[type[msgspec.Struct], str] = {
     Invoice: "invoice",
     InvoiceItem: "invoiceitem",
     CreditNote: "credit_note",
+    AutomationRun: "automation_run",
+    Automation: "automation",
     Product: "product",
     Price: "price",
 }
@@ -50,8 +53,12 @@ _MAPPING: Mapping[type[msgspec.Struct], str] = {
     PaymentAttempt: "attempts",
     Refund: "refunds",
     BalanceTransaction: "balance_transactions",
+    AutomationRun: "runs",
 }
 
+
+_WAKING = frozenset({"subscriptions", "schedules", "invoices", "runs"})
+"""The mappings of what time alone may change."""
 
 _NOUNS = tuple(EVENT_PREFIX)
 
@@ -59,6 +66,15 @@ _NOUNS = tuple(EVENT_PREFIX)
 def _telling_order(item: Any) -> tuple[bool, int, str]:
     """Noun by noun, the customer last, and older objects first."""
     return isinstance(item, Customer), _NOUNS.index(type(item)), item.id
+
+
+def _copy(value: Any) -> Any:
+    """A list or mapping as it is now; everything else never changes. Mappings within mappings are copied, too."""
+    if isinstance(value, list):
+        return list(value)
+    if isinstance(value, dict):
+        return {key: dict(held) if isinstance(held, dict) else held for key, held in value.items()}
+    return value
 
 
 class Noun(Protocol):
@@ -72,14 +88,16 @@ class Noun(Protocol):
 
 
 Stored = TypeVar("Stored", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 class Pages(msgspec.Struct, frozen=True):
-    """The account's own pages, as of one version: who it is, its settings, and what it sells."""
+    """The account's own pages, as of one version: who it is, its settings, what it sells, and its automations."""
 
     account: Account
     catalog: Catalog
     version: int
+    automations: tuple[Automation, ...] = ()
 
     @property
     def settings(self) -> Settings:
@@ -90,8 +108,8 @@ class Pages(msgspec.Struct, frozen=True):
 class Turn:
     """The state of one decision in the making. `now` may move forward while time passes in the turn.
 
-    `wall_now` is real time; only the leases of charges use it. `woken` collects the subscriptions, schedules and
-    invoices whose next moment may have changed.
+    `wall_now` is real time; only the leases of charges use it. `woken` collects the subscriptions, schedules,
+    invoices and automation runs whose next moment may have changed.
     """
 
     __slots__ = (
@@ -144,7 +162,7 @@ class Turn:
     @property
     def by_time(self) -> bool:
         """Whether time alone acts, and nobody could be told of a refusal: what was agreed on is carried out."""
-        return self.cause.kind == "timer"
+        return self.cause.kind in ("timer", "automation")
 
     @property
     def payment_methods(self) -> Mapping[str, PaymentMethod]:
@@ -185,6 +203,11 @@ class Turn:
     def credit_notes(self) -> Mapping[str, CreditNote]:
         """Credit notes of the loaded invoices by id."""
         return self._maps["credit_notes"]
+
+    @property
+    def runs(self) -> Mapping[str, AutomationRun]:
+        """Automation runs that have not ended by id, and those that a command named."""
+        return self._maps["runs"]
 
     def subscription(self, subscription_id: str, field: str = "id") -> Subscription:
         """The loaded subscription with this id; `ResourceMissing` naming `field` otherwise."""
@@ -241,7 +264,7 @@ class Turn:
             else:
                 self._versions[identity] = item.version  # type: ignore[attr-defined]  # every stored noun has one
             mapping[identity] = item
-            if isinstance(item, Invoice | Subscription | SubscriptionSchedule):
+            if name in _WAKING:
                 self.woken[identity] = None
         self.touched[identity] = None
         return item
@@ -309,9 +332,15 @@ class Turn:
 
         A command is one step, each wake-up is one. So it makes no difference how many wake-ups share a turn.
         """
-        untold = [item for identity in self.touched if (item := self._current(identity)) is not None]
+        untold = [
+            item
+            for identity in self.touched
+            if (item := self._current(identity)) is not None
+            and item is not self._told.get(identity)
+            and type(item) in EVENT_PREFIX
+        ]
         # Not in the order of touching: that may depend on how much of the book was loaded.
-        for item in sorted(filter(lambda found: type(found) in EVENT_PREFIX, untold), key=_telling_order):
+        for item in sorted(untold, key=_telling_order) if len(untold) > 1 else untold:
             self.updated(item)
         self.touched.clear()
         self._versions.clear()
@@ -337,6 +366,18 @@ class Turn:
             mapping = self._maps[_MAPPING[type(item)]]
         found: Stored = mapping.get(identity, item)
         return found
+
+    def undoing(self, action: Callable[[], T]) -> T:
+        """Carry out an action that leaves no trace when it is refused: its refusal is raised again."""
+        kept = {name: _copy(getattr(self, name)) for name in self.__slots__}
+        try:
+            return action()
+        except DomainError:
+            for name, value in kept.items():
+                setattr(self, name, value)
+            self._copied = {name: dict(mapping) for name, mapping in kept["_copied"].items()}
+            self._maps = {**kept["_maps"], **self._copied}
+            raise
 
     def take_over(self, other: Turn) -> None:
         """Become what another turn on the same book has come to."""

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from billing_server.domain import schedule as schedule_module
+from billing_server.domain.automation import AutomationRun
 from billing_server.domain.book import Book, UsageSpan
 from billing_server.domain.catalog import Catalog, Price
 from billing_server.domain.errors import invalid
@@ -38,6 +39,8 @@ def spans(book: Book, catalog: Catalog, now: int) -> set[UsageSpan]:
     A proposal is carried out as of the moment at which it was made.
     """
     wanted: set[UsageSpan] = set()
+    if not catalog.meters:
+        return wanted
     moments = {now, *(attempt.due_at for attempt in book.attempts.values() if attempt.proposal is not None)}
     for subscription in book.subscriptions.values():
         if subscription.status in CHARGED:
@@ -48,9 +51,9 @@ def spans(book: Book, catalog: Catalog, now: int) -> set[UsageSpan]:
     return wanted
 
 
-def is_loaded(turn: Turn, item: Subscription | Invoice | SubscriptionSchedule) -> bool:
+def is_loaded(turn: Turn, item: Subscription | Invoice | SubscriptionSchedule | AutomationRun) -> bool:
     """Whether time can do to an object what it does next, as far as usage goes."""
-    if turn.book.usage_complete:
+    if turn.book.usage_complete or not turn.catalog.meters:
         return True
     needed: Iterable[UsageSpan] = ()
     if isinstance(item, Invoice):
@@ -60,7 +63,7 @@ def is_loaded(turn: Turn, item: Subscription | Invoice | SubscriptionSchedule) -
         if subscription is not None and subscription.status in CHARGED:
             ends = _phase_ends(item)
             needed = (span for end in ends for span in _of_items(subscription, turn.catalog, end))
-    elif item.status in CHARGED:
+    elif isinstance(item, Subscription) and item.status in CHARGED:
         needed = (span for end in _ends(item) for span in _of_items(item, turn.catalog, end))
     return all(span in turn.book.usage for span in needed)
 
@@ -126,10 +129,16 @@ def quantity(turn: Turn, price: Price, start: int, end: int) -> int:
     if known is None:
         if not turn.book.usage_complete:
             raise UsageNotLoaded(f"the usage of {meter.id} from {start} to {end} is not loaded")
-        return 0
+        known = _so_far(turn.book, meter.id, start)
     if known > INT64_MAX:
         raise invalid("quantity", "amount_too_large", f"the usage of {meter.id} does not fit into 64 bits")
     return max(known, 0)
+
+
+def _so_far(book: Book, meter: str, start: int) -> int:
+    """All known usage from a moment on; what ends it may come otherwise than was known when it was loaded."""
+    longest = max((span for span in book.usage if span.meter == meter and span.start == start), default=None)
+    return 0 if longest is None else book.usage[longest]
 
 
 def begun(

@@ -292,6 +292,7 @@ def _sum(one: Reach, other: Reach) -> Reach:
         invoice_items=one.invoice_items + other.invoice_items,
         credit_notes=one.credit_notes + other.credit_notes,
         attempts_of=one.attempts_of + other.attempts_of,
+        runs=one.runs + other.runs,
         items_of_invoices=one.items_of_invoices or other.items_of_invoices,
         history=one.history or other.history,
         all_live=one.all_live or other.all_live,

@@ -40,10 +40,12 @@ from billing_server.engine.ids import IdSource
 from billing_server.engine.metering import Metering, Reported
 from billing_server.engine.once import complete, earlier_answer, keys_of
 from billing_server.engine.pages import PagesCache
+from billing_server.engine.runs_in_flight import end_runs_in_flight
 from billing_server.engine.session import target_field
 from billing_server.engine.test_clocks import TestClocks
 from billing_server.engine.timekeeper import Timekeeper
 from billing_server.engine.usage import with_usage
+from billing_server.engine.webhooks import Webhooks
 from billing_server.engine.work import Answer, Answered, Caller, Origin, Work
 from billing_server.gateways.port import PaymentGateway
 from billing_server.store.errors import StoreUnavailable
@@ -61,9 +63,12 @@ T = TypeVar("T")
 
 
 class Engine:
-    """One process's engine: door, cashier, timekeeper and test clocks on one store."""
+    """One process's engine: door, cashier, timekeeper and test clocks on one store.
 
-    def __init__(self, store: Store, gateway: PaymentGateway) -> None:
+    `allow_private_webhooks` lets webhooks go to addresses that are not public, for development.
+    """
+
+    def __init__(self, store: Store, gateway: PaymentGateway, *, allow_private_webhooks: bool = False) -> None:
         self.store = store
         self.gateway = gateway
         self.new_id = IdSource()
@@ -74,6 +79,7 @@ class Engine:
         self.cashier = Cashier(gateway, self.group)
         self.api_keys = ApiKeys(store, self.door, self.new_id)
         self.consumers = Consumers(self.door)
+        self.webhooks = Webhooks(store, self.door, self.new_id, allow_private=allow_private_webhooks)
         self.metering = Metering(store, self.pages)
         self.clocks = TestClocks(store, self.door, self.cashier, self.new_id, self.bell)
         self.timekeeper = Timekeeper(store, self.door, self.cashier, self.clocks)
@@ -128,7 +134,7 @@ class Engine:
             )
         task = asyncio.create_task(work())
         self._detached.add(task)
-        task.add_done_callback(self._detached.discard)
+        task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -137,11 +143,19 @@ class Engine:
                 raise StoreUnavailable("the server is stopping; what was begun is finished by the next one") from None
             raise
 
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Detached work ended. A refusal that nobody waits for any more is no error, and must not be told as one."""
+        self._detached.discard(task)
+        if not task.cancelled():
+            task.exception()
+
     # --- commands
 
     async def execute(self, account_id: str, command: c.Command, caller: Caller) -> Answer:
         """Validate and carry out a command; a charge that it needs is settled before the answer. Raises refusals."""
         validate(command, now=self._now())
+        if self.webhooks.takes(command):
+            return await self._finishing(lambda: self.webhooks.execute(account_id, command, caller))
         if is_about_pages(command):
             return await self._finishing(lambda: self._change_pages(account_id, command, caller))
         return await self._finishing(lambda: self._execute(account_id, command, caller))
@@ -215,6 +229,7 @@ class Engine:
                 products=decision.products,
                 prices=decision.prices,
                 meters=decision.meters,
+                automations=decision.automations,
             )
             rows = event_rows(account_id, decision.events)
             await unit.save((), rows, complete(caller, decision.result, opening.now))
@@ -222,6 +237,8 @@ class Engine:
 
         answer = await self.door.committed(account_id, body)
         self.bell.ring(account_id)
+        if isinstance(command, c.DisableAutomation | c.DeleteAutomation) and command.runs_in_flight == "cancel_all":
+            await end_runs_in_flight(self.store, self.group, account_id, command.id, caller.cause)
         return answer
 
     # --- accounts and keys

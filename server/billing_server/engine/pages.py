@@ -6,9 +6,20 @@ from collections import OrderedDict
 
 from billing_server.domain.catalog import Catalog
 from billing_server.domain.turn import Pages
+from billing_server.store.account import ChangedPages
 from billing_server.store.unit import Unit
 
 _ACCOUNTS_MAX = 1_000
+
+
+def pages_of(whole: ChangedPages) -> Pages:
+    """Pages that were loaded as a whole."""
+    catalog = Catalog(
+        {product.id: product for product in whole.products},
+        {price.id: price for price in whole.prices},
+        {meter.id: meter for meter in whole.meters},
+    )
+    return Pages(whole.account, catalog, whole.version, tuple(whole.automations))
 
 
 class PagesCache:
@@ -35,7 +46,10 @@ class PagesCache:
         products.update((product.id, product) for product in changed.products)
         prices.update((price.id, price) for price in changed.prices)
         meters.update((meter.id, meter) for meter in changed.meters)
-        pages = Pages(changed.account, Catalog(products, prices, meters), changed.version)
+        automations = {} if known is None else {automation.id: automation for automation in known.automations}
+        automations.update((automation.id, automation) for automation in changed.automations)
+        catalog = Catalog(products, prices, meters)
+        pages = Pages(changed.account, catalog, changed.version, tuple(automations.values()))
         if not lock:
             self._known[unit.account_id] = pages
             while len(self._known) > _ACCOUNTS_MAX:

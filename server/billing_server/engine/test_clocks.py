@@ -151,6 +151,9 @@ class TestClocks:
         except ResourceMissing as error:
             LOGGER.info("the test clock %s was deleted on its way", clock_id)
             move.fail(error)
+        except StoreUnavailable as error:
+            LOGGER.warning("the test clock %s is moved on when the database is back: %s", clock_id, error)
+            move.fail(error)
         except Exception as error:
             LOGGER.exception("the test clock %s stopped on its way", clock_id)
             move.fail(error)

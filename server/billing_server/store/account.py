@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from billing_server.domain.account import Account, ApiKey
+from billing_server.domain.automation import Automation
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.meter import Meter
 from billing_server.store.listing import Filter
@@ -25,10 +26,11 @@ class ApiKeyFilter(Filter[ApiKey], frozen=True, kw_only=True):
 
 
 class ChangedPages(msgspec.Struct, frozen=True):
-    """An account's pages as of `version`: the account whole, and the products, prices and meters that changed."""
+    """An account's pages as of `version`: the account whole, and what changed of the rest."""
 
     account: Account
     products: list[Product]
     prices: list[Price]
     meters: list[Meter]
+    automations: list[Automation]
     version: int

@@ -11,6 +11,7 @@ import msgspec
 
 from billing_server.domain.book import Book
 from billing_server.domain.payment import UNRESOLVED
+from billing_server.store.automation import AUTOMATION_RUNS
 from billing_server.store.customer import BALANCE_TRANSACTIONS, PAYMENT_METHODS
 from billing_server.store.invoice import CREDIT_NOTES, INVOICE_ITEMS, INVOICES
 from billing_server.store.payment import PAYMENT_ATTEMPTS, REFUNDS
@@ -23,6 +24,7 @@ HOLDS_PENDING_ITEMS: Final = 2
 HOLDS_UNRESOLVED_ATTEMPTS: Final = 4
 HOLDS_UNRESOLVED_REFUNDS: Final = 8
 HOLDS_SCHEDULES: Final = 16
+HOLDS_RUNS: Final = 32
 
 _UNRESOLVED_REFUNDS: Final = frozenset({"pending", "unknown"})
 
@@ -57,6 +59,8 @@ def row_of(book: Book) -> BookRow:
         holds |= HOLDS_PENDING_ITEMS
     if book.schedules and any(not schedule.ended for schedule in book.schedules.values()):
         holds |= HOLDS_SCHEDULES
+    if book.runs and any(not run.ended for run in book.runs.values()):
+        holds |= HOLDS_RUNS
     if book.attempts or book.refunds:
         in_flight, check_at = book.in_flight, book.check_at
         if any(attempt.state in UNRESOLVED for attempt in book.attempts.values()):
@@ -91,4 +95,5 @@ KINDS: Final = (
     Kind("refunds", REFUNDS),
     Kind("credit_notes", CREDIT_NOTES),
     Kind("balance_transactions", BALANCE_TRANSACTIONS),
+    Kind("runs", AUTOMATION_RUNS),
 )

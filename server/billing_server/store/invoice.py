@@ -9,7 +9,7 @@ from billing_server.domain.subscription import CollectionMethod
 from billing_server.store.listing import Filter
 from billing_server.store.rows import Rows
 
-INVOICES = Rows(Invoice, "invoice", "invoices", "invoice_row", derived={"wake_at": invoices.wake_at})
+INVOICES = Rows(Invoice, "invoice", "invoices", "invoice_row_2", derived={"wake_at": invoices.wake_at})
 INVOICE_ITEMS = Rows(InvoiceItem, "invoice_item", "invoice_items", "invoice_item_row")
 CREDIT_NOTES = Rows(CreditNote, "credit_note", "credit_notes", "credit_note_row")
 

@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from billing_server.domain import automation as automations
 from billing_server.domain import schedule as schedules
+from billing_server.domain.automation import AutomationRun
 from billing_server.domain.book import Book, Reach
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
@@ -14,10 +16,12 @@ from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
+from billing_server.store.automation import AUTOMATION_RUNS
 from billing_server.store.book import (
     BOOK_ROWS,
     HOLDS_PAYMENT_METHODS,
     HOLDS_PENDING_ITEMS,
+    HOLDS_RUNS,
     HOLDS_SCHEDULES,
     HOLDS_UNRESOLVED_ATTEMPTS,
     HOLDS_UNRESOLVED_REFUNDS,
@@ -43,6 +47,7 @@ class _Shelf:
         self.payment_methods: dict[str, PaymentMethod] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.schedules: dict[str, SubscriptionSchedule] = {}
+        self.runs: dict[str, AutomationRun] = {}
         self.invoices: dict[str, Invoice] = {}
         self.invoice_items: dict[str, InvoiceItem] = {}
         self.attempts: dict[str, PaymentAttempt] = {}
@@ -100,6 +105,10 @@ class Loader:
         _add(shelf.schedules, await self._fetch(SCHEDULES, "load_live", scheduled))
         named = _named(wanted, "schedules") - shelf.schedules.keys()
         _add(shelf.schedules, await self._fetch(SCHEDULES, "get", sorted(named)))
+        running = self._holding(wanted, HOLDS_RUNS)
+        _add(shelf.runs, await self._fetch(AUTOMATION_RUNS, "load_live", running))
+        named = _named(wanted, "runs") - shelf.runs.keys()
+        _add(shelf.runs, await self._fetch(AUTOMATION_RUNS, "get", sorted(named)))
         items = self._holding(wanted, HOLDS_PENDING_ITEMS)
         _add(shelf.invoice_items, await self._fetch(INVOICE_ITEMS, "load_pending", items))
         named = _named(wanted, "invoice_items") - shelf.invoice_items.keys()
@@ -115,13 +124,15 @@ class Loader:
         notes = await self._fetch(CREDIT_NOTES, "get", sorted(_named(wanted, "credit_notes")))
         invoices = _named(wanted, "invoices") | {note.invoice for note in notes}
         invoices |= {item.invoice for item in shelf.invoice_items.values() if item.invoice is not None}
+        waking = _waking_runs(shelf, wanted)
+        invoices |= {run.invoice for run in waking if run.invoice is not None}
         _add(shelf.invoices, await self._fetch(INVOICES, "get", sorted(invoices)))
         _add(shelf.invoices, await self._fetch(INVOICES, "load_due", *spans))
         _add(shelf.subscriptions, await self._fetch(SUBSCRIPTIONS, "load_due", *spans))
         everything = [customer for customer, reach in wanted.items() if reach.all_live]
         _add(shelf.subscriptions, await self._fetch(SUBSCRIPTIONS, "load_live", everything))
         named = _named(wanted, "subscriptions") | {i.subscription for i in shelf.invoices.values() if i.subscription}
-        named |= _scheduled(shelf, wanted)
+        named |= _scheduled(shelf, wanted) | {run.subscription for run in waking if run.subscription is not None}
         named -= shelf.subscriptions.keys()
         _add(shelf.subscriptions, await self._fetch(SUBSCRIPTIONS, "get", sorted(named)))
         await self._load_invoices_of_subscriptions(shelf, wanted)
@@ -131,7 +142,7 @@ class Loader:
     async def _load_invoices_of_subscriptions(self, shelf: _Shelf, wanted: Mapping[str, Reach]) -> None:
         subscriptions = list(shelf.subscriptions.values())
         pairs = ([s.customer for s in subscriptions], [s.id for s in subscriptions])
-        _add(shelf.invoices, await self._fetch(INVOICES, "load_unsettled", *pairs))
+        _add(shelf.invoices, await self._fetch(INVOICES, "load_unsettled", *pairs, list(shelf.invoices)))
         past = [s for s in subscriptions if s.customer in wanted and wanted[s.customer].history]
         pairs = ([s.customer for s in past], [s.id for s in past])
         _add(shelf.invoices, await self._fetch(INVOICES, "load_history", *pairs))
@@ -187,6 +198,20 @@ def _scheduled(shelf: _Shelf, wanted: Mapping[str, Reach]) -> set[str]:
         due = reach.due_until is not None and moment is not None and moment <= reach.due_until
         if due or schedule.id in reach.schedules:
             found.add(schedule.subscription)
+    return found
+
+
+def _waking_runs(shelf: _Shelf, wanted: Mapping[str, Reach]) -> list[AutomationRun]:
+    """The runs that are named, or that wake; those under way with a retry policy wake with their invoices."""
+    found = []
+    for run in shelf.runs.values():
+        reach = wanted.get(run.customer)
+        if reach is None:
+            continue
+        moment = automations.wake_at(run)
+        due = reach.due_until is not None and moment is not None and moment <= reach.due_until
+        if due or run.id in reach.runs:
+            found.append(run)
     return found
 
 

@@ -23,6 +23,7 @@ _TYPES: Final[tuple[TargetType, ...]] = (
     "credit_note",
     "customer",
     "subscription_schedule",
+    "automation_run",
 )
 """In the order of the query's parameters."""
 
@@ -34,6 +35,7 @@ _TYPE_OF_PREFIX: Final[dict[str, TargetType]] = {
     "pm": "payment_method",
     "cn": "credit_note",
     "cus": "customer",
+    "bautorun": "automation_run",
 }
 
 

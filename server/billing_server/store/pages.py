@@ -8,9 +8,11 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from billing_server.domain.automation import Automation
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.meter import Meter
 from billing_server.store.account import ACCOUNTS, ChangedPages
+from billing_server.store.automation import AUTOMATIONS
 from billing_server.store.catalog import PRICES, PRODUCTS
 from billing_server.store.database import Connection
 from billing_server.store.meter import METERS
@@ -26,6 +28,7 @@ async def load_changed(
         await _changed(connection, account_id, PRODUCTS, since_version),
         await _changed(connection, account_id, PRICES, since_version),
         await _changed(connection, account_id, METERS, since_version),
+        await _changed(connection, account_id, AUTOMATIONS, since_version),
         account[0],
     )
 
@@ -41,12 +44,14 @@ async def save(
     products: Sequence[Product],
     prices: Sequence[Price],
     meters: Sequence[Meter],
+    automations: Sequence[Automation],
 ) -> None:
     """Write new and changed pages at a version."""
     pages: list[tuple[Rows[Any], Sequence[msgspec.Struct]]] = [
         (PRODUCTS, products),
         (PRICES, prices),
         (METERS, meters),
+        (AUTOMATIONS, automations),
     ]
     for rows, changed in pages:
         if changed:

@@ -18,6 +18,7 @@ _TABLES_OF_CUSTOMERS: Final = (
     "meter_events",
     "meter_tallies",
     "messages",
+    "automation_runs",
     "payment_attempts",
     "refunds",
     "credit_notes",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from billing_server.domain.account import Account, ApiKey
+from billing_server.domain.automation import Automation
 from billing_server.domain.book import Book, Reach, Target
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.consumer import Consumer
@@ -33,6 +34,7 @@ from billing_server.store.loading import Loader
 from billing_server.store.message import MESSAGES
 from billing_server.store.saving import SavedBook, Saver
 from billing_server.store.test_clock import TEST_CLOCKS
+from billing_server.store.webhook import WebhookUnit
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,7 +188,7 @@ class Unit:
     # --- the account's pages
 
     async def load_pages(self, since_version: int = 0, *, lock: bool = False) -> ChangedPages:
-        """The account, and the products, prices and meters that changed after a version.
+        """The account, and what changed of its other pages after a version.
 
         With `lock`, no other transaction changes the pages until this one ends: for commands that do so.
         Raises ResourceMissing when there is no such account.
@@ -204,6 +206,7 @@ class Unit:
         products: Sequence[Product] = (),
         prices: Sequence[Price] = (),
         meters: Sequence[Meter] = (),
+        automations: Sequence[Automation] = (),
     ) -> int:
         """Write new and changed pages, already locked by `load_pages`; return their new version.
 
@@ -212,7 +215,7 @@ class Unit:
         version: int = await self._connection.fetchval(ACCOUNTS.queries["next_pages_version"], self.account_id)
         if account is not None:
             await self._connection.execute(ACCOUNTS.queries["update"], self.account_id, ACCOUNTS.encode([account]))
-        await pages.save(self._connection, self.account_id, version, products, prices, meters)
+        await pages.save(self._connection, self.account_id, version, products, prices, meters, automations)
         return version
 
     # --- usage
@@ -292,6 +295,13 @@ class Unit:
     async def update_api_key(self, key: ApiKey) -> None:
         """Keep a changed key; revoking one is such a change."""
         await self._connection.execute(API_KEYS.queries["update"], self.account_id, API_KEYS.encode([key]))
+
+    # --- webhooks
+
+    @property
+    def webhooks(self) -> WebhookUnit:
+        """The account's webhooks, in this transaction."""
+        return WebhookUnit(self.account_id, self._transaction)
 
     # --- test clocks
 

@@ -14,6 +14,7 @@ from billing_server.store import consumer as consumers
 from billing_server.store import event as event_log
 from billing_server.store import owners, pages, usage
 from billing_server.store.account import ACCOUNTS, API_KEYS, ApiKeyFilter, ChangedPages
+from billing_server.store.automation import AUTOMATION_RUNS, AUTOMATIONS, AutomationFilter, AutomationRunFilter
 from billing_server.store.catalog import PRICES, PRODUCTS, PriceFilter, ProductFilter
 from billing_server.store.consumer import CONSUMERS, ConsumerFilter
 from billing_server.store.customer import (
@@ -43,11 +44,19 @@ from billing_server.store.rows import Rows
 from billing_server.store.schedule import SCHEDULES, ScheduleFilter
 from billing_server.store.subscription import SUBSCRIPTIONS, SubscriptionFilter
 from billing_server.store.test_clock import TEST_CLOCKS, TestClockFilter
+from billing_server.store.webhook import (
+    WEBHOOK_DELIVERIES,
+    WEBHOOK_ENDPOINTS,
+    WebhookDeliveryFilter,
+    WebhookEndpointFilter,
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _LISTED: Final[Mapping[type[Filter[Any]], Rows[Any]]] = {
     ApiKeyFilter: API_KEYS,
+    AutomationFilter: AUTOMATIONS,
+    AutomationRunFilter: AUTOMATION_RUNS,
     BalanceTransactionFilter: BALANCE_TRANSACTIONS,
     ConsumerFilter: CONSUMERS,
     CreditNoteFilter: CREDIT_NOTES,
@@ -64,6 +73,8 @@ _LISTED: Final[Mapping[type[Filter[Any]], Rows[Any]]] = {
     ScheduleFilter: SCHEDULES,
     SubscriptionFilter: SUBSCRIPTIONS,
     TestClockFilter: TEST_CLOCKS,
+    WebhookDeliveryFilter: WEBHOOK_DELIVERIES,
+    WebhookEndpointFilter: WEBHOOK_ENDPOINTS,
 }
 _ROWS: Final[Mapping[type[msgspec.Struct], Rows[Any]]] = {rows.struct: rows for rows in _LISTED.values()}
 
@@ -100,7 +111,7 @@ class View:
         return ACCOUNTS.decode([record], skip=1)[0]
 
     async def pages(self) -> ChangedPages:
-        """The account with all its products, prices and meters. Raises ResourceMissing."""
+        """The account with all its pages. Raises ResourceMissing."""
         record = await self._connection.fetchrow(ACCOUNTS.queries["load"], self.account_id)
         if record is None:
             raise ResourceMissing("account", self.account_id)

@@ -2,7 +2,7 @@
 
 Names are those of the object's message, values have the forms of protobuf's JSON: 64-bit integers, decimals
 and times are text, enum values go by name, and null says that the field was not set. Internal fields are left
-out.
+out. Items of subscriptions show the period of their subscription here too, so they change when it does.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
+from billing_server.domain import cycle
+from billing_server.domain.subscription import Subscription, SubscriptionItem
 from billing_server.wire.encoding import ENCODERS, decimal_text
 from billing_server.wire.framing import double, double_tag, sized, tag_of
+from billing_server.wire.pairs import DERIVED, INSTANTS
 from billing_server.wire.plans import Member
 from billing_server.wire.shapes import Shape
 
@@ -35,6 +39,9 @@ _ELEMENT: Final = tag_of(ListValue.DESCRIPTOR.fields_by_name["values"])
 _KEY: Final = b"\x0a"
 _HELD: Final = b"\x12"
 
+_INSTANTS_KNOWN: Final = 4_096
+"""A billing run writes the same few moments again and again."""
+
 
 def struct_bytes(struct: type[msgspec.Struct], attributes: Mapping[str, Any]) -> bytes:
     """A serialized google.protobuf.Struct of attributes of `struct`, by their names there."""
@@ -46,6 +53,39 @@ def struct_bytes(struct: type[msgspec.Struct], attributes: Mapping[str, Any]) ->
             key, to_value = writer
             entries.append(_entry(key, _NULL if value is None else to_value(value)))
     return b"".join(entries)
+
+
+_PERIOD: Final = ("current_period_start", "current_period_end")
+_OF_ANCHOR: Final = (
+    "billing_cycle_anchor",
+    "cancel_at",
+    "current_period_start",
+    "interval",
+    "interval_count",
+    "status",
+)
+"""What decides the anchor that is shown."""
+
+
+def as_shown(obj: msgspec.Struct, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The attributes together with those that callers saw change because of them: the items' period, and the anchor."""
+    if not isinstance(obj, Subscription):
+        return attributes
+    shown = dict(attributes)
+    if not attributes.keys().isdisjoint(("items", *_PERIOD)):
+        period = {name: attributes.get(name, getattr(obj, name)) for name in _PERIOD}
+        shown["items"] = [_set_fields(item) | period for item in attributes.get("items", obj.items)]
+    ends = obj.cancel_at is not None or attributes.get("cancel_at") is not None
+    if ends and not attributes.keys().isdisjoint(_OF_ANCHOR):
+        before = msgspec.structs.replace(obj, **{name: attributes[name] for name in _OF_ANCHOR if name in attributes})
+        shown.pop("billing_cycle_anchor", None)
+        if cycle.shown_anchor(before) != cycle.shown_anchor(obj):
+            shown["billing_cycle_anchor"] = cycle.shown_anchor(before)
+    return shown
+
+
+def _set_fields(value: msgspec.Struct) -> dict[str, Any]:
+    return {name: held for name, held in msgspec.structs.asdict(value).items() if held is not None}
 
 
 def _entry(key: bytes, value: bytes) -> bytes:
@@ -76,6 +116,7 @@ def _decimal(value: Decimal) -> bytes:
     return _text(decimal_text(value))
 
 
+@lru_cache(_INSTANTS_KNOWN)
 def _instant(seconds: int) -> bytes:
     return _text(datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
@@ -120,12 +161,13 @@ def _nested(struct: type[msgspec.Struct]) -> ToValue:
 
     def write(value: Any) -> bytes:
         if isinstance(value, struct):
-            set_fields = msgspec.structs.asdict(value)
-            value = {name: held for name, held in set_fields.items() if held is not None}
+            value = _set_fields(value)
         return _STRUCT + sized(struct_bytes(struct, value))
 
     return write
 
+
+_DERIVED_INSTANTS: Final = {name: (_key(name), _instant) for name in DERIVED[SubscriptionItem] & INSTANTS}
 
 _WRITERS: Mapping[type[msgspec.Struct], Mapping[str, tuple[bytes, ToValue]]] = {
     struct: {
@@ -133,5 +175,6 @@ _WRITERS: Mapping[type[msgspec.Struct], Mapping[str, tuple[bytes, ToValue]]] = {
         for member in encoder.plan.members
         if member.name == member.wire_name
     }
+    | (_DERIVED_INSTANTS if struct is SubscriptionItem else {})
     for struct, encoder in ENCODERS.items()
 }

@@ -9,6 +9,9 @@ from google.protobuf.message import Message
 
 from billing.v1.account_model_pb2 import Account as AccountMessage
 from billing.v1.account_model_pb2 import ApiKey as ApiKeyMessage
+from billing.v1.automation_model_pb2 import Automation as AutomationMessage
+from billing.v1.automation_model_pb2 import AutomationCondition as ConditionMessage
+from billing.v1.automation_model_pb2 import AutomationRun as AutomationRunMessage
 from billing.v1.catalog_model_pb2 import Price as PriceMessage
 from billing.v1.catalog_model_pb2 import Product as ProductMessage
 from billing.v1.customer_model_pb2 import BalanceTransaction as BalanceTransactionMessage
@@ -24,7 +27,10 @@ from billing.v1.payment_model_pb2 import Refund as RefundMessage
 from billing.v1.schedule_model_pb2 import SubscriptionSchedule as SubscriptionScheduleMessage
 from billing.v1.subscription_model_pb2 import Subscription as SubscriptionMessage
 from billing.v1.test_clock_model_pb2 import TestClock as TestClockMessage
+from billing.v1.webhook_model_pb2 import WebhookDelivery as WebhookDeliveryMessage
+from billing.v1.webhook_model_pb2 import WebhookEndpoint as WebhookEndpointMessage
 from billing_server.domain.account import Account, ApiKey
+from billing_server.domain.automation import Automation, AutomationRun, Condition
 from billing_server.domain.catalog import Price, Product
 from billing_server.domain.customer import BalanceTransaction, Customer, PaymentMethod
 from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem
@@ -33,12 +39,15 @@ from billing_server.domain.payment import PaymentAttempt, PaymentIntent, Refund
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
+from billing_server.domain.webhook import WebhookDelivery, WebhookEndpoint
 from billing_server.wire.decoding import decode
 from billing_server.wire.encoding import ENCODERS
 from billing_server.wire.events import (
+    Known,
     encode_event,
     event_batch_bytes,
     event_id,
+    event_json,
     position_of,
     redelivery_bytes,
     with_position,
@@ -47,15 +56,18 @@ from billing_server.wire.parsing import parse
 from billing_server.wire.values import check
 
 __all__ = [
+    "Known",
     "check",
     "decode",
     "encode",
     "encode_event",
     "event_batch_bytes",
     "event_id",
+    "event_json",
     "parse",
     "position_of",
     "redelivery_bytes",
+    "serialize",
     "with_position",
 ]
 
@@ -70,6 +82,12 @@ def encode(obj: Product, now: int | None = None) -> ProductMessage: ...
 def encode(obj: Price, now: int | None = None) -> PriceMessage: ...
 @overload
 def encode(obj: Meter, now: int | None = None) -> MeterMessage: ...
+@overload
+def encode(obj: Automation, now: int | None = None) -> AutomationMessage: ...
+@overload
+def encode(obj: Condition, now: int | None = None) -> ConditionMessage: ...
+@overload
+def encode(obj: AutomationRun, now: int | None = None) -> AutomationRunMessage: ...
 @overload
 def encode(obj: Customer, now: int | None = None) -> CustomerMessage: ...
 @overload
@@ -95,6 +113,10 @@ def encode(obj: Refund, now: int | None = None) -> RefundMessage: ...
 @overload
 def encode(obj: TestClock, now: int | None = None) -> TestClockMessage: ...
 @overload
+def encode(obj: WebhookEndpoint, now: int | None = None) -> WebhookEndpointMessage: ...
+@overload
+def encode(obj: WebhookDelivery, now: int | None = None) -> WebhookDeliveryMessage: ...
+@overload
 def encode(obj: msgspec.Struct, now: int | None = None) -> Message: ...
 def encode(obj: msgspec.Struct, now: int | None = None) -> Message:
     """The message of an object, as it is seen at `now` (UTC seconds of the engine or the test clock).
@@ -102,3 +124,8 @@ def encode(obj: msgspec.Struct, now: int | None = None) -> Message:
     Without `now` an invoice is never shown as overdue.
     """
     return ENCODERS[type(obj)].message(obj, now)
+
+
+def serialize(obj: msgspec.Struct, now: int | None = None) -> bytes:
+    """The same message, serialized: for answers and events, which need nothing but its bytes."""
+    return ENCODERS[type(obj)].serialize(obj, now)

@@ -16,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from billing.v1 import (
     account_service_pb2,
+    automation_service_pb2,
     catalog_service_pb2,
     customer_service_pb2,
     errors_pb2,
@@ -27,12 +28,14 @@ from billing.v1 import (
     schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
+    webhook_service_pb2,
 )
 
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
     for module in (
         account_service_pb2,
+        automation_service_pb2,
         catalog_service_pb2,
         customer_service_pb2,
         event_service_pb2,
@@ -42,6 +45,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
         schedule_service_pb2,
         subscription_service_pb2,
         test_clock_service_pb2,
+        webhook_service_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 )

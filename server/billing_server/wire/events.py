@@ -10,22 +10,23 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.json_format import MessageToJson
 
 from billing.v1.event_model_pb2 import Event as EventMessage
 from billing.v1.event_model_pb2 import EventBatch
 from billing.v1.event_service_pb2 import ConsumeResponse, Redelivery
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.event import Cause, Event
-from billing_server.wire.attributes import struct_bytes
-from billing_server.wire.encoding import ENCODERS
-from billing_server.wire.framing import sized, tag_of, varint
+from billing_server.wire.attributes import as_shown, struct_bytes
+from billing_server.wire.encoding import ENCODERS, shown_id
+from billing_server.wire.framing import sized, sized_timestamp, tag_of, varint
 from billing_server.wire.pairs import EVENT_OBJECTS
 
 ID_PREFIX: Final = "evt_"
 ACCOUNT_CHARACTERS: Final = 10
 """How many characters of the account's id, counted from its end, stand in the ids of its events."""
 POSITION_DIGITS: Final = 12
+_POSITIONS_END: Final = 10**POSITION_DIGITS
 
 _FIELDS: Final = EventMessage.DESCRIPTOR.fields_by_name
 _ID: Final = tag_of(_FIELDS["id"])
@@ -38,7 +39,6 @@ _OBJECT_ID: Final = tag_of(_FIELDS["object_id"])
 _PREVIOUS: Final = tag_of(_FIELDS["previous_attributes"])
 _CAUSE: Final = tag_of(_FIELDS["cause"])
 _OBJECTS: Final = {struct: tag_of(_FIELDS[name]) for struct, name in EVENT_OBJECTS.items()}
-_SECONDS: Final = tag_of(Timestamp.DESCRIPTOR.fields_by_name["seconds"])
 
 _BATCH_FIELDS: Final = EventBatch.DESCRIPTOR.fields_by_name
 _EVENTS: Final = tag_of(_BATCH_FIELDS["events"])
@@ -52,34 +52,61 @@ _TRIED_POSITION: Final = tag_of(Redelivery.DESCRIPTOR.fields_by_name["position"]
 _TRIES: Final = tag_of(Redelivery.DESCRIPTOR.fields_by_name["tries"])
 
 
-def encode_event(account_id: str, event: Event) -> bytes:
-    """The serialized event, without its id and position. Its object is shown as at the event's time."""
+Known = dict[tuple[int, int], bytes]
+"""Objects that are serialized already, sized: by identity and by the moment at which they are seen.
+
+Several events often tell of the same object in the same version: a payment alone makes three of its invoice. Valid
+for as long as the events themselves are kept, because an identity may be given to another object later.
+"""
+
+
+def encode_event(account_id: str, event: Event, known: Known | None = None) -> bytes:
+    """The serialized event, without its id and position. Its object is shown as at the event's time.
+
+    `known` is what events of the same transaction share.
+    """
     obj: Any = event.object
     struct = type(obj)
     parts = [
-        _TYPE,
-        sized(event.type.encode()),
+        _type_bytes(event.type),
         _CREATED,
-        sized(_SECONDS + varint(event.created)),
-        _ACCOUNT,
-        sized(account_id.encode()),
+        sized_timestamp(event.created),
+        _account_bytes(account_id),
     ]
     if event.customer:
         parts += (_CUSTOMER, sized(event.customer.encode()))
-    shown: Any = ENCODERS[struct].message(obj, event.created)
-    if shown.id:
-        parts += (_OBJECT_ID, sized(shown.id.encode()))
+    identity = shown_id(obj)
+    if identity:
+        parts += (_OBJECT_ID, sized(identity.encode()))
     if event.previous_attributes is not None:
-        parts += (_PREVIOUS, sized(struct_bytes(struct, event.previous_attributes)))
+        parts += (_PREVIOUS, sized(struct_bytes(struct, as_shown(obj, event.previous_attributes))))
     parts += (_CAUSE, _cause_bytes(event.cause))
-    parts += (_OBJECTS[struct], sized(shown.SerializeToString()))
+    seen_as = (id(obj), event.created)
+    shown = None if known is None else known.get(seen_as)
+    if shown is None:
+        shown = sized(ENCODERS[struct].serialize(obj, event.created))
+        if known is not None:
+            known[seen_as] = shown
+    parts += (_OBJECTS[struct], shown)
     return b"".join(parts)
+
+
+# What most events of a transaction have in common is put together once.
+
+
+@lru_cache(maxsize=256)
+def _type_bytes(type_: str) -> bytes:
+    return _TYPE + sized(type_.encode())
+
+
+@lru_cache(maxsize=256)
+def _account_bytes(account_id: str) -> bytes:
+    return _ACCOUNT + sized(account_id.encode())
 
 
 @lru_cache(maxsize=256)
 def _cause_bytes(cause: Cause) -> bytes:
-    """The sized cause; remembered, because the events of a command share theirs."""
-    return sized(ENCODERS[Cause].message(cause).SerializeToString())
+    return sized(ENCODERS[Cause].serialize(cause))
 
 
 def with_position(stored: bytes, account_id: str, position: int) -> bytes:
@@ -87,13 +114,24 @@ def with_position(stored: bytes, account_id: str, position: int) -> bytes:
     return stored + _position_fields(_id_start(account_id), position)
 
 
+def event_json(stored: bytes, account_id: str, position: int) -> bytes:
+    """The event in protobuf's JSON, as every client of gRPC would write it."""
+    message = EventMessage.FromString(with_position(stored, account_id, position))
+    return MessageToJson(message, indent=None).encode()
+
+
 def _id_start(account_id: str) -> bytes:
-    return (ID_PREFIX + account_id[-ACCOUNT_CHARACTERS:]).encode()
+    """The field of an id up to its digits, as long as these are not more than there is room for."""
+    start = (ID_PREFIX + account_id[-ACCOUNT_CHARACTERS:]).encode()
+    return _ID + varint(len(start) + POSITION_DIGITS) + start
 
 
 def _position_fields(id_start: bytes, position: int) -> bytes:
-    identifier = b"%b%0*d" % (id_start, POSITION_DIGITS, position)
-    return b"".join((_ID, sized(identifier), _POSITION, varint(position)))
+    if position < _POSITIONS_END:
+        return b"%b%012d%b%b" % (id_start, position, _POSITION, varint(position))
+    more = len(str(position)) - POSITION_DIGITS
+    start = id_start[len(_ID) + 1 :]
+    return b"".join((_ID, varint(id_start[len(_ID)] + more), start, b"%d" % position, _POSITION, varint(position)))
 
 
 def event_batch_bytes(

@@ -7,6 +7,8 @@ each second; both only ever append or wrap bytes. The format allows it: fields m
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -15,18 +17,30 @@ _VARINT: Final = 0
 _FIXED64: Final = 1
 _LENGTH: Final = 2
 _SMALL: Final = tuple(bytes((number,)) for number in range(128))
+_TWO_BYTES: Final = 1 << 14
+_MEDIUM: Final = tuple(bytes((number & 127 | 128, number >> 7)) for number in range(_TWO_BYTES))
+"""Numbers of up to two bytes are looked up: they are the lengths of nearly all that is put together here."""
+
+_UNSIGNED: Final = 2**64 - 1
+_SECONDS: Final = b"\x08"
+"""The tag of a Timestamp's seconds."""
+
+_TIMESTAMPS_KNOWN: Final = 4_096
+"""A billing run writes the same few moments again and again."""
 
 
 def varint(number: int) -> bytes:
     """A whole number from 0, seven bits to a byte, lowest first."""
     if number < 128:
         return _SMALL[number]
-    groups = bytearray()
-    while number > 127:
-        groups.append(number & 127 | 128)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
+    if number < _TWO_BYTES:
+        return _MEDIUM[number]
+    return bytes((number & 127 | 128, number >> 7 & 127 | 128)) + varint(number >> 14)
+
+
+def signed(number: int) -> bytes:
+    """A whole number of 64 bits; one below zero takes ten bytes."""
+    return varint(number & _UNSIGNED)
 
 
 def varint_tag(number: int) -> bytes:
@@ -54,6 +68,18 @@ def tag_of(descriptor: FieldDescriptor) -> bytes:
 def sized(content: bytes) -> bytes:
     """Bytes behind their length."""
     return varint(len(content)) + content
+
+
+@lru_cache(_TIMESTAMPS_KNOWN)
+def sized_timestamp(seconds: int) -> bytes:
+    """A google.protobuf.Timestamp of UTC seconds, behind its length."""
+    return sized(_SECONDS + varint(seconds)) if seconds else b"\x00"
+
+
+def elements(descriptor: FieldDescriptor, messages: Iterable[bytes]) -> bytes:
+    """A field that is a list of messages, of these serialized ones."""
+    tag = tag_of(descriptor)
+    return b"".join([tag + sized(message) for message in messages])
 
 
 def double(number: float) -> bytes:

@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 from billing.v1 import (
     account_model_pb2,
     account_service_pb2,
+    automation_model_pb2,
+    automation_service_pb2,
     catalog_model_pb2,
     catalog_service_pb2,
     customer_model_pb2,
@@ -30,9 +32,12 @@ from billing.v1 import (
     subscription_model_pb2,
     subscription_service_pb2,
     test_clock_model_pb2,
+    webhook_model_pb2,
+    webhook_service_pb2,
 )
 from billing_server.domain import commands
 from billing_server.domain.account import Account, ApiKey, EmailSettings, OverduePolicy, Settings
+from billing_server.domain.automation import Action, Automation, AutomationRun, Condition, RunStep
 from billing_server.domain.catalog import Price, Product, Recurring
 from billing_server.domain.commands import ItemChange, ItemParams, PhaseDuration, PhaseParams
 from billing_server.domain.customer import (
@@ -49,6 +54,7 @@ from billing_server.domain.invoice import CreditNote, Invoice, InvoiceItem, Invo
 from billing_server.domain.meter import Meter
 from billing_server.domain.payment import PaymentAttempt, PaymentError, PaymentIntent, Refund
 from billing_server.domain.pricing import Tier, TransformQuantity
+from billing_server.domain.recipes import RecipeParameters
 from billing_server.domain.schedule import (
     CurrentPhase,
     Phase,
@@ -67,6 +73,7 @@ from billing_server.domain.subscription import (
     SubscriptionItem,
 )
 from billing_server.domain.test_clock import TestClock
+from billing_server.domain.webhook import WebhookDelivery, WebhookEndpoint
 
 Internal = frozenset[str]
 
@@ -86,15 +93,18 @@ INSTANTS: frozenset[str] = frozenset(
         "current_period_start",
         "deactivated_at",
         "detached_at",
+        "disabled_at",
         "due_at",
         "due_date",
         "effective_at",
         "end_date",
         "ended_at",
+        "executed_at",
         "expires_at",
         "finalized_at",
         "frozen_time",
         "marked_uncollectible_at",
+        "next_action_at",
         "next_payment_attempt",
         "next_pending_invoice_item_invoice",
         "paid_at",
@@ -103,12 +113,15 @@ INSTANTS: frozenset[str] = frozenset(
         "proration_date",
         "released_at",
         "resumes_at",
+        "retrying_since",
         "revoked_at",
+        "scheduled_at",
         "settled_at",
         "start_date",
         "target_frozen_time",
         "trial_end",
         "trial_start",
+        "tried_at",
         "voided_at",
     }
 )
@@ -130,6 +143,11 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
     Tier: (catalog_model_pb2.Tier, NOTHING),
     TransformQuantity: (catalog_model_pb2.TransformQuantity, NOTHING),
     Meter: (meter_model_pb2.Meter, NOTHING),
+    Automation: (automation_model_pb2.Automation, frozenset({"runs_canceled_version"})),
+    Condition: (automation_model_pb2.AutomationCondition, NOTHING),
+    Action: (automation_model_pb2.AutomationAction, NOTHING),
+    AutomationRun: (automation_model_pb2.AutomationRun, NO_ETAG),
+    RunStep: (automation_model_pb2.AutomationRunStep, NOTHING),
     Customer: (customer_model_pb2.Customer, NOTHING),
     Address: (customer_model_pb2.Address, NOTHING),
     Shipping: (customer_model_pb2.Shipping, NOTHING),
@@ -193,6 +211,8 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
     ),
     Refund: (payment_model_pb2.Refund, NO_ETAG | {"created_real", "check_at", "checks", "charge_reference"}),
     TestClock: (test_clock_model_pb2.TestClock, NO_ETAG),
+    WebhookEndpoint: (webhook_model_pb2.WebhookEndpoint, NOTHING),
+    WebhookDelivery: (webhook_model_pb2.WebhookDelivery, frozenset({"position", "started_at"})),
     Cause: (event_model_pb2.EventCause, NOTHING),
 }
 """Structs that are shown, their messages, and the fields that callers never see."""
@@ -200,6 +220,7 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
 INPUTS: Mapping[type[msgspec.Struct], type[Message]] = {
     ItemParams: subscription_service_pb2.ItemParams,
     ItemChange: subscription_service_pb2.ItemChange,
+    RecipeParameters: automation_service_pb2.RecipeParameters,
     PhaseParams: schedule_service_pb2.PhaseParams,
     PhaseDuration: schedule_service_pb2.PhaseDuration,
 }
@@ -215,6 +236,14 @@ COMMANDS: Mapping[type[msgspec.Struct], type[Message]] = {
     commands.UpdateMeter: meter_service_pb2.UpdateMeterRequest,
     commands.DeactivateMeter: meter_service_pb2.DeactivateMeterRequest,
     commands.ReactivateMeter: meter_service_pb2.ReactivateMeterRequest,
+    commands.CreateAutomation: automation_service_pb2.CreateAutomationRequest,
+    commands.CreateAutomationFromRecipe: automation_service_pb2.CreateAutomationFromRecipeRequest,
+    commands.UpdateAutomation: automation_service_pb2.UpdateAutomationRequest,
+    commands.DeleteAutomation: automation_service_pb2.DeleteAutomationRequest,
+    commands.EnableAutomation: automation_service_pb2.EnableAutomationRequest,
+    commands.DisableAutomation: automation_service_pb2.DisableAutomationRequest,
+    commands.ReorderAutomations: automation_service_pb2.ReorderAutomationsRequest,
+    commands.CancelAutomationRun: automation_service_pb2.CancelAutomationRunRequest,
     commands.CreateCustomer: customer_service_pb2.CreateCustomerRequest,
     commands.UpdateCustomer: customer_service_pb2.UpdateCustomerRequest,
     commands.DeleteCustomer: customer_service_pb2.DeleteCustomerRequest,
@@ -245,6 +274,11 @@ COMMANDS: Mapping[type[msgspec.Struct], type[Message]] = {
     commands.VoidCreditNote: invoice_service_pb2.VoidCreditNoteRequest,
     commands.ConfirmPaymentIntent: payment_service_pb2.ConfirmPaymentIntentRequest,
     commands.CreateRefund: payment_service_pb2.CreateRefundRequest,
+    commands.CreateWebhookEndpoint: webhook_service_pb2.CreateWebhookEndpointRequest,
+    commands.UpdateWebhookEndpoint: webhook_service_pb2.UpdateWebhookEndpointRequest,
+    commands.DeleteWebhookEndpoint: webhook_service_pb2.DeleteWebhookEndpointRequest,
+    commands.RotateWebhookSecret: webhook_service_pb2.RotateWebhookSecretRequest,
+    commands.RedeliverWebhookDelivery: webhook_service_pb2.RedeliverWebhookDeliveryRequest,
 }
 """Commands that callers give, and the requests that carry them."""
 
@@ -261,6 +295,8 @@ EVENT_OBJECTS: Mapping[type[msgspec.Struct], str] = {
     Product: "product",
     Price: "price",
     Meter: "meter",
+    Automation: "automation",
+    AutomationRun: "automation_run",
     Subscription: "subscription",
     SubscriptionSchedule: "subscription_schedule",
     Invoice: "invoice",
@@ -273,5 +309,6 @@ EVENT_OBJECTS: Mapping[type[msgspec.Struct], str] = {
     TestClock: "test_clock",
     Account: "account_object",
     ApiKey: "api_key",
+    WebhookEndpoint: "webhook_endpoint",
 }
 """Objects of events, and the field of Event's oneof that holds them."""

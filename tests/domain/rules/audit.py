@@ -13,7 +13,7 @@ from billing_server.domain import subscription as subscriptions
 from billing_server.domain.book import Book
 from billing_server.domain.customer import Customer
 from billing_server.domain.event import INTERNAL, Event, previous_attributes
-from billing_server.domain.invoice import Invoice
+from billing_server.domain.invoice import Invoice, InvoiceItem
 from billing_server.domain.money import minimum_charge
 from billing_server.domain.payment import UNRESOLVED, PaymentIntent
 from billing_server.domain.schedule import ENDED, SubscriptionSchedule
@@ -23,18 +23,36 @@ from billing_server.domain.turn import EVENT_PREFIX
 # --- one book
 
 
-def audit(book: Book) -> None:
-    """All sums and links of a whole book."""
+def audit(book: Book, before: Book | None = None) -> None:
+    """All sums and links of a whole book; only of what has changed since an audited one, if that is given."""
+    touched = set() if before is None else _touched(before, book)
     for invoice in book.invoices.values():
-        _invoice_sums(invoice)
-        _invoice_status(invoice)
-        _attempts(invoice, book)
+        if before is None or invoice.id in touched:
+            _invoice_sums(invoice)
+            _invoice_status(invoice)
+            _attempts(invoice, book)
     for subscription in book.subscriptions.values():
-        _subscription(subscription, book)
+        if before is None or subscription.id in touched:
+            _subscription(subscription, book)
     for schedule in book.schedules.values():
         _schedule(schedule, book)
-    _balance(book)
-    _items(book)
+    if before is None or before.balance_transactions.keys() != book.balance_transactions.keys():
+        _balance(book)
+    for item in book.invoice_items.values():
+        if before is None or item.id in touched or item.invoice in touched or item.subscription in touched:
+            _item(item, book)
+
+
+def _touched(before: Book, after: Book) -> set[str]:
+    """Ids of what has changed, and of the invoices of attempts and refunds that have, and of their subscriptions."""
+    touched: set[str] = set()
+    for name in ("subscriptions", "invoices", "invoice_items", "attempts", "refunds"):
+        old: Mapping[str, Any] = getattr(before, name)
+        for identity, item in getattr(after, name).items():
+            if old.get(identity) is not item:
+                touched.add(identity)
+                touched |= {str(getattr(item, link, None)) for link in ("invoice", "subscription")}
+    return touched
 
 
 def _invoice_sums(invoice: Invoice) -> None:
@@ -157,14 +175,13 @@ def _balance(book: Book) -> None:
     assert book.customer.balance == running
 
 
-def _items(book: Book) -> None:
+def _item(item: InvoiceItem, book: Book) -> None:
     """An item stands on one invoice, or waits; a draft shows what its items say."""
-    for item in book.invoice_items.values():
-        if item.invoice is None:
-            assert item.subscription is None or book.subscriptions[item.subscription].status not in TERMINAL, item
-            continue
-        invoice = book.invoices[item.invoice]
-        assert [line.amount for line in invoice.lines if line.invoice_item == item.id] == [item.amount], item
+    if item.invoice is None:
+        assert item.subscription is None or book.subscriptions[item.subscription].status not in TERMINAL, item
+        return
+    invoice = book.invoices[item.invoice]
+    assert [line.amount for line in invoice.lines if line.invoice_item == item.id] == [item.amount], item
 
 
 # --- one decision
@@ -246,7 +263,7 @@ def fold(events: Sequence[Event], book: Book) -> None:
 def _compare(told: Mapping[str, msgspec.Struct], gone: set[str], book: Book) -> None:
     held: dict[str, msgspec.Struct] = {book.customer.id: book.customer}
     nouns: tuple[Mapping[str, Any], ...] = (book.payment_methods, book.subscriptions, book.schedules)
-    for mapping in (*nouns, book.invoices, book.invoice_items, book.credit_notes):
+    for mapping in (*nouns, book.invoices, book.invoice_items, book.credit_notes, book.runs):
         held.update(mapping)
     for invoice in book.invoices.values():
         if invoice.payment_intent is not None:
@@ -254,13 +271,13 @@ def _compare(told: Mapping[str, msgspec.Struct], gone: set[str], book: Book) -> 
     for identity, item in held.items():
         assert identity in told, f"never told: {item}"
         assert identity not in gone, f"told to be gone, and still there: {item}"
-        assert _seen(told[identity]) == _seen(item), f"changed without an event: {identity}"
+        assert seen(told[identity]) == seen(item), f"changed without an event: {identity}"
     for identity, item in told.items():
         if type(item) in EVENT_PREFIX or isinstance(item, PaymentIntent | Customer):
             assert identity in held or identity in gone, f"gone without an event: {identity}"
 
 
-def _seen(item: msgspec.Struct) -> dict[str, Any]:
+def seen(item: msgspec.Struct) -> dict[str, Any]:
     """What callers can see of an object, apart from its version."""
     hidden = INTERNAL.get(type(item), frozenset({"version"}))
     return {name: getattr(item, name) for name in item.__struct_fields__ if name not in hidden}

@@ -75,6 +75,38 @@ def invoice(index: int = -1, **wanted: Any) -> Step:
     return step
 
 
+def run(index: int = -1, **wanted: Any) -> Step:
+    """An automation run looks like this; `a__b` is the b of its a."""
+    return lambda story: _check(accepted(story).run(index), wanted)
+
+
+def runs(*statuses: str) -> Step:
+    """The statuses of all automation runs, in the order of their beginning."""
+
+    def step(story: Story) -> None:
+        assert [item.status for item in accepted(story).book.runs.values()] == list(statuses)
+
+    return step
+
+
+def ran(*results: str, index: int = -1) -> Step:
+    """The steps of an automation run: an action, its result and when it ended, each as "cancel_subscription done"."""
+
+    def step(story: Story) -> None:
+        assert [f"{one.type} {one.result}" for one in accepted(story).run(index).steps] == list(results)
+
+    return step
+
+
+def mails(*wanted: str) -> Step:
+    """The e-mails staged so far, in order: each as "kind to@whom"."""
+
+    def step(story: Story) -> None:
+        assert [f"{one.kind} {one.recipient}" for one in accepted(story).messages] == list(wanted)
+
+    return step
+
+
 def usage(*quantities: int | None, index: int = -1) -> Step:
     """The quantities of the lines of an invoice."""
 

@@ -14,6 +14,15 @@ import pytest
 
 from billing_server.domain import commands as c
 from billing_server.domain.account import Settings
+from billing_server.domain.automation import (
+    Action,
+    ActionType,
+    Automation,
+    Condition,
+    ConditionType,
+    Trigger,
+)
+from billing_server.domain.calendar import DAY
 from billing_server.domain.schedule import PhaseItem
 from billing_server.domain.subscription import (
     AddedInvoiceItem,
@@ -40,10 +49,12 @@ def row(
     card: str | None = OK,
     start: str | int = START,
     settings: Settings | None = None,
+    automations: Sequence[Automation] = (),
     **customer: Any,
 ) -> Any:
     """One row of a table: a customer with a default card (None: without one) and what happens to them."""
-    return pytest.param(Row(list(_flat(steps)), card, at(start), settings, customer), id=name)
+    begin = {"settings": settings, "automations": tuple(automations), **customer}
+    return pytest.param(Row(list(_flat(steps)), card, at(start), begin), id=name)
 
 
 def _flat(steps: Iterable[Steps]) -> Iterator[Step]:
@@ -57,18 +68,15 @@ def _flat(steps: Iterable[Steps]) -> Iterator[Step]:
 class Row:
     """The steps of one row, and how its story begins."""
 
-    def __init__(
-        self, steps: list[Step], card: str | None, start: int, settings: Settings | None, customer: dict[str, Any]
-    ) -> None:
+    def __init__(self, steps: list[Step], card: str | None, start: int, begin: dict[str, Any]) -> None:
         self._steps = steps
         self._card = card
         self._start = start
-        self._settings = settings
-        self._customer = customer
+        self._begin = begin
 
     def play(self) -> None:
         """Tell the story from its beginning to its end."""
-        story = Story(self._start, settings=self._settings, **self._customer)
+        story = Story(self._start, **self._begin)
         if self._card is not None:
             attach(self._card)(story)
         story.told()
@@ -403,6 +411,50 @@ def cancel_schedule(**fields: Any) -> Step:
 def release(**fields: Any) -> Step:
     """Release the newest schedule."""
     return lambda story: _try(story, c.ReleaseSubscriptionSchedule(id=story.schedule().id, **fields))
+
+
+# --- doing: automations
+
+
+def automation(trigger: Trigger, *actions: Action, when: Sequence[Condition] = (), **fields: Any) -> Automation:
+    """An automation; its id tells its trigger and priority."""
+    priority = fields.pop("priority", 1)
+    return Automation(
+        id=fields.pop("id", f"bauto_{trigger}_{priority}"),
+        created=0,
+        name=trigger,
+        trigger=trigger,
+        priority=priority,
+        conditions=tuple(when),
+        actions=actions,
+        **fields,
+    )
+
+
+def action(type_: ActionType, *, after: int = 0, **fields: Any) -> Action:
+    """An action; `after` so many days, or `before` so many days ahead of the due date."""
+    before = fields.pop("before", None)
+    days = None if before is None else before * DAY
+    return Action(type=type_, delay_seconds=after * DAY, before_due_seconds=days, **fields)
+
+
+def condition(type_: ConditionType, **fields: Any) -> Condition:
+    """A condition."""
+    return Condition(type=type_, **fields)
+
+
+def automate(*automations: Automation) -> Step:
+    """Have these automations from now on, and no others."""
+
+    def step(story: Story) -> None:
+        story.automations = automations
+
+    return step
+
+
+def cancel_run(index: int = -1) -> Step:
+    """Cancel an automation run by hand."""
+    return lambda story: _try(story, c.CancelAutomationRun(id=story.run(index).id))
 
 
 # --- time, usage and the gateway

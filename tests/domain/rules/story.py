@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from billing_server.domain import automation as automations
 from billing_server.domain import commands as c
 from billing_server.domain import invoice as invoices
 from billing_server.domain import schedule as schedules
@@ -21,6 +22,7 @@ from billing_server.domain import subscription as subscriptions
 from billing_server.domain import tally, usage
 from billing_server.domain.account import Account, Settings
 from billing_server.domain.advance import advance
+from billing_server.domain.automation import Automation, AutomationRun
 from billing_server.domain.book import Book, Decision, Reach, UsageSpan
 from billing_server.domain.customer import PaymentMethod
 from billing_server.domain.decide import decide, decide_new_customer, reach
@@ -51,6 +53,7 @@ _PARTS = (
     "refunds",
     "credit_notes",
     "balance_transactions",
+    "runs",
 )
 
 Id = str
@@ -79,6 +82,7 @@ _BY_NAME: dict[str, c.ChargeOutcome] = {
     "declined": declined("generic_decline"),
     "lost card": declined("lost_card"),
     "asks": c.ChargeOutcome(state="requires_action"),
+    "asks in vain": c.ChargeOutcome(state="requires_action", error=declined("authentication_required").error),
     "unknown": c.ChargeOutcome(state="unknown"),
     "not found": c.ChargeOutcome(state="not_found"),
 }
@@ -86,7 +90,7 @@ _BY_TOKEN = {BAD: "declined", LOST: "lost card", MUTE: "unknown"}
 
 
 def outcome(name: str) -> c.ChargeOutcome:
-    """The gateway's answer of this name: paid, declined, lost card, asks, unknown, not found."""
+    """The gateway's answer of this name: paid, declined, lost card, asks, asks in vain, unknown, not found."""
     return _BY_NAME[name]
 
 
@@ -132,9 +136,13 @@ def part_of(book: Book, wanted: Reach) -> Book:
     }
     due = wanted.due_until
     named = {*wanted.invoices, *(note.invoice for note in notes), *(item.invoice for item in items.values())}
+    live_runs = {i: run for i, run in book.runs.items() if not run.ended or i in wanted.runs}
+    woken = [run for i, run in live_runs.items() if i in wanted.runs or _due(automations.wake_at(run), due)]
+    named |= {run.invoice for run in woken}
     kept = {i: item for i, item in book.invoices.items() if i in named or _due(invoices.wake_at(item), due)}
     planned = {i: item for i, item in book.schedules.items() if not item.ended or i in wanted.schedules}
     named_subscriptions = {*wanted.subscriptions, *(item.subscription for item in kept.values())}
+    named_subscriptions |= {run.subscription for run in woken}
     named_subscriptions |= {
         item.subscription for i, item in planned.items() if i in wanted.schedules or _due(schedules.wake_at(item), due)
     }
@@ -166,6 +174,7 @@ def part_of(book: Book, wanted: Reach) -> Book:
         },
         credit_notes={i: item for i, item in book.credit_notes.items() if item.invoice in finalized},
         balance_transactions={},
+        runs=live_runs,
         rest_wake_at=min((moment for moment in rest if moment is not None), default=None),
     )
 
@@ -195,8 +204,16 @@ def _attempts(book: Book, wanted: Reach) -> dict[str, PaymentAttempt]:
 class Story:
     """One customer, from its creation on. `refusal` is the error of the last command when it was refused."""
 
-    def __init__(self, start: int, *, settings: Settings | None = None, **customer: Any) -> None:
+    def __init__(
+        self,
+        start: int,
+        *,
+        settings: Settings | None = None,
+        automations: tuple[Automation, ...] = (),
+        **customer: Any,
+    ) -> None:
         self.now = start
+        self.automations = automations
         self.ids = Ids()
         self.gateway = Gateway()
         self.settings = settings or Settings()
@@ -212,6 +229,8 @@ class Story:
         decision = decide_new_customer(command, cause=_CALLER, **self._common(self.ids))
         self.book = decision.book
         self.events += decision.events
+        self.messages += decision.messages
+        self._settle(decision.charges, decision.refunds)
 
     # --- reading
 
@@ -219,7 +238,7 @@ class Story:
     def pages(self) -> Pages:
         """The account's pages as they now are."""
         account = Account(id="acct_1", created=0, name="Shop", settings=self.settings)
-        return Pages(account, CATALOG, 1)
+        return Pages(account, CATALOG, 1, self.automations)
 
     def subscription(self, index: int = -1) -> Subscription:
         """A subscription by its place in the order of creation; the newest when nothing is said."""
@@ -228,6 +247,10 @@ class Story:
     def schedule(self, index: int = -1) -> SubscriptionSchedule:
         """A schedule by its place in the order of creation; the newest when nothing is said."""
         return list(self.book.schedules.values())[index]
+
+    def run(self, index: int = -1) -> AutomationRun:
+        """An automation run by its place in the order of its beginning; the newest when nothing is said."""
+        return list(self.book.runs.values())[index]
 
     def invoice(self, index: int = -1) -> Invoice:
         """An invoice by its place in the order of creation; the newest when nothing is said."""
@@ -337,7 +360,7 @@ class Story:
             whole,
         )
 
-    def _metered(self, book: Book, now: int) -> Book:
+    def metered(self, book: Book, now: int) -> Book:
         """The book with the usage that the store would load for it."""
         known: dict[UsageSpan, int] = {}
         for span in usage.spans(book, CATALOG, now):
@@ -349,7 +372,7 @@ class Story:
         self, make: Callable[[Book, Ids], Decision], part: Book, now: int, whole: Book | None = None
     ) -> Decision:
         """Decide on the part and on the whole, expect the same, and keep it."""
-        part, whole = self._metered(part, now), self._metered(self.book if whole is None else whole, now)
+        part, whole = self.metered(part, now), self.metered(self.book if whole is None else whole, now)
         ids = Ids(self.ids.last)
         try:
             expected: Decision | DomainError = make(whole, ids)
@@ -365,7 +388,7 @@ class Story:
         assert decision.events == expected.events, f"the same events, however much is loaded: {expected.events}"
         assert decision.charges == expected.charges
         assert decision.messages == expected.messages
-        after = _merged(self.book, part, decision.book)
+        after = merged(self.book, part, decision.book)
         for name in _PARTS:
             assert dict(getattr(after, name)) == dict(getattr(expected.book, name)), f"the same {name}"
         audit_change(self.book, after)
@@ -409,7 +432,7 @@ class Story:
             assert earlier.created <= later.created, f"told after something later: {later}"
 
 
-def _merged(whole: Book, before: Book, after: Book) -> Book:
+def merged(whole: Book, before: Book, after: Book) -> Book:
     """The whole book with what a decision on a part of it has changed."""
     parts: dict[str, Any] = {}
     for name in _PARTS:

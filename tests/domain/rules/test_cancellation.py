@@ -105,10 +105,10 @@ NOW = [
             invoiceitem.created amount=-2100
             customer.subscription.updated was=latest_invoice
             invoice.created
+            invoiceitem.updated
             invoice.finalized
             invoice.paid
             invoice.payment_succeeded
-            invoiceitem.updated
             customer.updated was=balance
         """),
     ),

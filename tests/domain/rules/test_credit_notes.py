@@ -61,11 +61,13 @@ BEFORE_PAYMENT = [
         OPEN,
         credit(1000),
         invoice(status="paid", amount_due=0, amount_paid=0),
+        invoice(payment_intent__status="canceled", payment_intent__cancellation_reason="automatic"),
         events("""
             credit_note.created
             invoice.updated
             invoice.paid
             invoice.payment_succeeded
+            payment_intent.canceled
         """),
     ),
     row("twice", OPEN, credit(300), credit(300), credit_note(number="S_000001-0001-CN-02"), invoice(amount_due=400)),
@@ -128,9 +130,16 @@ AFTER_PAYMENT = [
         balance(0),
     ),
     row(
-        "in parts",
+        "in parts: told whole",
         PAID,
         credit(600, refund_amount=100, credit_amount=200, out_of_band_amount=300),
+        credit_note(customer_balance_transaction="set", refund="set"),
+        events("""
+            credit_note.created
+            invoice.updated was=post_payment_credit_notes_amount
+            customer.updated was=balance
+            charge.refunded
+        """),
         refunds(100),
         balance(-200),
     ),

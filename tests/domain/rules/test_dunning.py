@@ -282,6 +282,25 @@ HARD = [
         sub(status="canceled"),
     ),
     row(
+        "authentication is needed: a retry that makes no charge leaves the check to be passed, once",
+        subscribe("M31", answers=["paid"]),
+        gateway("asks in vain"),
+        to("2025-02-01 01:00"),
+        sub(status="past_due"),
+        invoice(payment_intent__status="requires_action"),
+        mark(),
+        to("2025-02-04 01:00"),
+        events("""
+            invoice.updated was=attempt_count,next_payment_attempt
+            invoice.payment_failed attempt_count=2
+        """),
+        invoice(payment_intent__status="requires_action"),
+        confirm(),
+        invoice(status="paid", attempt_count=2),
+        sub(status="active"),
+        card=ASK,
+    ),
+    row(
         "no payment method: no charge, and the schedule goes on",
         subscribe("M31"),
         detach(OK),

@@ -57,11 +57,19 @@ PAYING = [
     row("a draft is finalized first", one_off(1000), pay(), invoice(status="paid", number="set")),
     row("without a payment method", one_off(1000), pay(), refused("invoice_no_payment_method"), card=None),
     row(
-        "out of band",
+        "out of band: the intent asks for nothing any more",
         one_off(1000),
         finalize(),
+        mark(),
         pay(paid_out_of_band=True),
         invoice(status="paid", amount_paid=1000, paid_out_of_band=True, attempt_count=0),
+        invoice(payment_intent__status="canceled", payment_intent__cancellation_reason="automatic"),
+        events("""
+            invoice.updated
+            invoice.paid
+            invoice.payment_succeeded
+            payment_intent.canceled status=canceled
+        """),
         charges(0),
     ),
     row(

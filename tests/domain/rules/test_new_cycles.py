@@ -34,9 +34,9 @@ RESETS = [
             invoiceitem.created amount=-2100
             customer.subscription.updated was.billing_cycle_anchor=2025-01-01
             invoice.created billing_reason=subscription_update
+            invoiceitem.updated
             invoice.finalized
             payment_intent.created
-            invoiceitem.updated
             payment_intent.succeeded
             invoice.updated
             invoice.paid
@@ -139,6 +139,16 @@ RESETS = [
         to("2025-01-11"),
         update(billing_cycle_anchor_now=True),
         invoice(lines=[(0, "2025-01-01", "2025-01-11")]),
+    ),
+    row(
+        "to metered items alone without prorations: nothing to bill yet, so no invoice",
+        MIDDLE,
+        mark(),
+        update(price="D_METERED", proration_behavior="none"),
+        period("2025-01-11", "2025-01-12"),
+        events("customer.subscription.updated"),
+        to("2025-01-12"),
+        invoice(lines=[(0, "2025-01-11", "2025-01-12")]),
     ),
     row(
         "not during a trial",

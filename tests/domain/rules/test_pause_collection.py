@@ -331,6 +331,16 @@ OTHERS = [
         charges(1),
     ),
     row(
+        "a change that would wait for its payment waits for nothing",
+        JANUARY,
+        pause("void"),
+        mark(),
+        update(quantity=2, proration_behavior="always_invoice", payment_behavior="pending_if_incomplete"),
+        sub(pending_update=None, items__0__quantity=2),
+        invoice(status="void", total=2200),
+        charges(1),
+    ),
+    row(
         "invoices of pending items too",
         subscribe("M31", pending_invoice_item_interval=("week", 1)),
         pause("void"),

@@ -5,13 +5,21 @@ from __future__ import annotations
 import pytest
 
 from tests.domain.rules.sights import events, invoice, refused, sub, totals
-from tests.domain.rules.steps import Row, row, subscribe, update
+from tests.domain.rules.steps import Row, row, subscribe, to, update
 
 ROWS = [
     row("per unit, times the quantity", subscribe(("M10", 3)), totals(3000)),
     row("without a quantity there is one", subscribe("M10"), totals(1000), sub(items__0__quantity=1)),
     row("a quantity of zero costs nothing", subscribe(("M10", 0)), totals(0), invoice(status="paid")),
     row("decimals are rounded once, for the whole quantity", subscribe(("M_FRACTION", 3)), totals(100)),
+    row(
+        "decimals of a part of a period are rounded once, too: 66.67 x 16 / 31",
+        subscribe(("M_FRACTION", 2), billing_cycle_anchor="2025-02-01"),
+        totals(34),
+        to("2025-02-01"),
+        totals(34, 67),
+        start="2025-01-16",
+    ),
     row("graduated: each band at its own rate", subscribe(("M_GRADUATED", 12)), totals(10 * 100 + 500 + 2 * 50)),
     row("graduated within the first band", subscribe(("M_GRADUATED", 10)), totals(1000)),
     row("volume: all at the rate of the band reached", subscribe(("M_VOLUME", 12)), totals(500 + 12 * 50)),

@@ -2,7 +2,8 @@
 
 A story checks itself after each step (see `story` and `audit`): sums hold, attempts are dense and one is unresolved
 at most, terminal statuses are never left, events fold to the objects, refusals change nothing, a part of a book
-decides as the whole does, and time passes in small steps as in one. Nothing but a refusal may be raised.
+decides as the whole does, and time passes in small steps as in one. Now and then a forecast is made, and what it tells
+must be what would happen (see `foresight`). Nothing but a refusal may be raised.
 
 BILLING_TEST_EXAMPLES and BILLING_TEST_STEPS make more and longer stories than the default run has time for.
 """
@@ -20,11 +21,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from billing_server.domain import commands as c
 from billing_server.domain.account import OverduePolicy, Settings
+from billing_server.domain.automation import (
+    ACTION_TRIGGERS,
+    CONDITION_TRIGGERS,
+    TRIGGERS,
+    Action,
+    ActionType,
+    Automation,
+    AutomationRun,
+    Condition,
+    Trigger,
+)
 from billing_server.domain.calendar import DAY, HOUR
 from billing_server.domain.customer import PaymentMethod
 from billing_server.domain.dunning import RetryPolicy
+from billing_server.domain.forecast import Payments
 from billing_server.domain.invoice import Invoice, InvoiceItem
 from billing_server.domain.payment import UNRESOLVED
+from billing_server.domain.schedule import Phase, PhaseItem, ScheduleDefaults, SubscriptionSchedule
 from billing_server.domain.subscription import (
     AddedInvoiceItem,
     AnchorConfig,
@@ -32,11 +46,14 @@ from billing_server.domain.subscription import (
     PendingInvoiceItemInterval,
     Subscription,
 )
-from tests.domain.rules.shop import ASK, BAD, LOST, MUTE, OK, at
+from tests.domain.rules.foresight import check_forecast
+from tests.domain.rules.shop import ASK, BAD, CALLS, GOLD, LOST, MUTE, OK, at
 from tests.domain.rules.story import Story
 
 EXAMPLES = int(os.environ.get("BILLING_TEST_EXAMPLES", "100"))
 STEPS = int(os.environ.get("BILLING_TEST_STEPS", "40"))
+
+PAYMENTS: tuple[Payments, ...] = ("succeed", "fail", "fail_then_succeed")
 
 PLACE = st.integers(0, 5)
 """Which of several objects, counted around."""
@@ -44,7 +61,22 @@ MAYBE = st.booleans()
 ANSWERS = st.lists(st.sampled_from(["paid", "declined", "lost card", "asks", "unknown"]), max_size=3)
 CARDS = st.sampled_from([OK, OK, OK, BAD, BAD, LOST, ASK, MUTE])
 RECURRING = st.sampled_from(
-    ["M31", "M10", "M20", "W7", "D1", "Y120", "Q90", "M31_TRIAL14", "M_GRADUATED", "M_FREE", "M_CENTS", "M_METERED"]
+    [
+        "M31",
+        "M10",
+        "M20",
+        "W7",
+        "D1",
+        "Y120",
+        "Q90",
+        "M31_TRIAL14",
+        "M_GRADUATED",
+        "M_FREE",
+        "M_CENTS",
+        "M_METERED",
+        "D_METERED",
+        "Y_METERED",
+    ]
 )
 QUANTITY = st.sampled_from([None, None, 1, 2, 5, 0])
 AHEAD = st.sampled_from([12 * HOUR, DAY, 2 * DAY, 5 * DAY, 14 * DAY, 40 * DAY, 400 * DAY, 1])
@@ -118,6 +150,38 @@ CHANGES = together(
     ),
 )
 """Fields of an update; `price` and `quantity` are its first item's, `extra` a further item, `dropped` the last."""
+PHASES = st.lists(
+    st.tuples(
+        st.lists(st.tuples(RECURRING, QUANTITY), min_size=1, max_size=2),
+        together(
+            st.one_of(
+                st.fixed_dictionaries({"iterations": st.integers(1, 4)}),
+                st.fixed_dictionaries(
+                    {
+                        "duration": st.builds(
+                            c.PhaseDuration,
+                            interval=st.sampled_from(["day", "week", "month"]),
+                            interval_count=st.integers(1, 6),
+                        )
+                    }
+                ),
+                st.fixed_dictionaries({"end_in": AHEAD}),
+            ),
+            either({"trial": st.just(True)}, {"trial_in": AHEAD}, {"billing_cycle_anchor": st.just("phase_start")}),
+            either({"proration_behavior": PRORATION}),
+            either(
+                {"collection_method": st.just("send_invoice"), "days_until_due": st.sampled_from([0, 5, 30])},
+                {"collection_method": st.just("charge_automatically")},
+            ),
+            either({"add_invoice_items": st.just((AddedInvoiceItem(price="SETUP"),))}),
+            either({"metadata": st.just({"phase": "value"})}, {"description": st.just("words")}),
+        ),
+    ),
+    min_size=1,
+    max_size=3,
+)
+"""Items and other fields of the phases of a schedule; `end_in` and `trial_in` become moments later."""
+DEFAULTS = st.sampled_from([ScheduleDefaults(), ScheduleDefaults(collection_method="send_invoice", days_until_due=7)])
 SETTINGS = st.builds(
     Settings,
     retry_policy=st.sampled_from(
@@ -143,6 +207,64 @@ SETTINGS = st.builds(
 )
 
 
+DELAY = st.sampled_from([0, 0, HOUR, DAY, 7 * DAY])
+POLICIES = st.sampled_from(
+    [
+        RetryPolicy(kind="custom", retry_days=(1, 2)),
+        RetryPolicy(kind="custom"),
+        RetryPolicy(kind="smart", max_retries=3, window="one_week"),
+    ]
+)
+CONDITIONS = st.sampled_from(
+    [
+        Condition(type="invoice_amount", more_than=1000),
+        Condition(type="subscription_interval", interval="monthly"),
+        Condition(type="product", products=(GOLD,)),
+        Condition(type="customer_metadata", key="segment", value="x"),
+    ]
+)
+
+
+def _action(trigger: Trigger, kind: ActionType) -> st.SearchStrategy[Action]:
+    upcoming = trigger == "invoice_due_date_upcoming"
+    before = st.sampled_from([DAY, 7 * DAY, 20 * DAY])
+    return st.builds(
+        Action,
+        type=st.just(kind),
+        delay_seconds=st.just(0) if upcoming else DELAY,
+        before_due_seconds=before if upcoming else st.none(),
+        retry_policy=POLICIES if kind == "start_retry_policy" else st.none(),
+        recipients=st.just(("ops@acme.test",)) if kind == "send_team_email" else st.just(()),
+        memo=st.just("Look") if kind == "send_team_email" else st.none(),
+        price=RECURRING if kind == "create_subscription" else st.none(),
+        amount=st.just(700) if kind == "credit_customer_balance" else st.none(),
+        currency=st.just("usd") if kind == "credit_customer_balance" else st.none(),
+    )
+
+
+def _automation(trigger: Trigger) -> st.SearchStrategy[Automation]:
+    """An automation of this trigger, with conditions and actions that go with it."""
+    kinds = [kind for kind, triggers in ACTION_TRIGGERS.items() if trigger in triggers]
+    fitting = CONDITIONS.filter(lambda found: trigger in CONDITION_TRIGGERS[found.type])
+    return st.builds(
+        Automation,
+        id=st.integers(1, 99).map(lambda number: f"bauto_{trigger}_{number:02d}"),
+        created=st.just(0),
+        name=st.just("any"),
+        trigger=st.just(trigger),
+        priority=st.integers(1, 3),
+        conditions=st.lists(fitting, max_size=1).map(tuple),
+        actions=st.lists(
+            st.sampled_from(kinds).flatmap(lambda kind: _action(trigger, kind)), min_size=1, max_size=3
+        ).map(tuple),
+        enabled=st.sampled_from([True, True, False]),
+        runs_canceled_version=st.sampled_from([0, 0, 0, 1]),
+    )
+
+
+AUTOMATIONS = st.lists(st.sampled_from(TRIGGERS).flatmap(_automation), max_size=4).map(tuple)
+
+
 def _alive(item: Any) -> bool:
     """Whether much can still be done with an object."""
     if isinstance(item, Subscription):
@@ -151,7 +273,15 @@ def _alive(item: Any) -> bool:
         return item.status in ("draft", "open")
     if isinstance(item, PaymentMethod):
         return item.detached_at is None
+    if isinstance(item, AutomationRun | SubscriptionSchedule):
+        return not item.ended
     return not isinstance(item, InvoiceItem) or item.invoice is None
+
+
+def _as_asked(phase: Phase) -> c.PhaseParams:
+    """A phase as a caller asks for it again."""
+    names = set(c.PhaseParams.__struct_fields__) & set(phase.__struct_fields__)
+    return c.PhaseParams(**{name: getattr(phase, name) for name in names})
 
 
 def has_status(*statuses: str) -> Callable[[RandomStory], bool]:
@@ -169,9 +299,23 @@ class RandomStory(RuleBasedStateMachine):
 
     story: Story
 
-    @initialize(card=st.none() | CARDS, settings=SETTINGS, price=RECURRING, fields=CREATIONS)
-    def begin(self, card: str | None, settings: Settings, price: str, fields: dict[str, Any]) -> None:
-        self.story = Story(at("2025-01-31 10:00"), settings=settings)
+    @initialize(
+        card=st.none() | CARDS,
+        settings=SETTINGS,
+        price=RECURRING,
+        fields=CREATIONS,
+        automations=st.just(()) | AUTOMATIONS,
+    )
+    def begin(
+        self,
+        card: str | None,
+        settings: Settings,
+        price: str,
+        fields: dict[str, Any],
+        automations: tuple[Automation, ...],
+    ) -> None:
+        segment = {"metadata": {"segment": "x"}} if card == OK else {}
+        self.story = Story(at("2025-01-31 10:00"), settings=settings, automations=automations, **segment)
         if card is not None:
             self.attach(card, True)
         self.subscribe([(price, None)], fields, [])
@@ -256,6 +400,101 @@ class RandomStory(RuleBasedStateMachine):
                 id=self._id(subscription, "sub"), billing_cycle_anchor=anchor, proration_behavior=proration
             )
         )
+
+    # --- schedules
+
+    @rule(
+        phases=PHASES,
+        begins=st.none() | AHEAD,
+        end_behavior=st.sampled_from(["release", "cancel"]),
+        defaults=st.none() | DEFAULTS,
+        answers=ANSWERS,
+    )
+    def plan(self, phases: list[Any], begins: int | None, end_behavior: Any, defaults: Any, answers: list[str]) -> None:
+        self.story.gateway.script = answers
+        self.story.attempt(
+            c.CreateSubscriptionSchedule(
+                customer=self.story.book.customer.id,
+                start_date=None if begins is None else self.story.now + begins,
+                phases=self._phases(phases),
+                end_behavior=end_behavior,
+                default_settings=defaults,
+            )
+        )
+
+    @precondition(holds("subscriptions"))
+    @rule(place=PLACE, end_behavior=st.sampled_from(["release", "cancel"]))
+    def take_over(self, place: int, end_behavior: Any) -> None:
+        subscription = self._id(self._one("subscriptions", place), "sub")
+        self.story.attempt(c.CreateSubscriptionSchedule(from_subscription=subscription, end_behavior=end_behavior))
+
+    @precondition(holds("schedules"))
+    @rule(
+        place=PLACE,
+        kept=MAYBE,
+        phases=st.none() | PHASES,
+        fields=either(
+            {"end_behavior": st.sampled_from(["release", "cancel"])},
+            {"default_settings": DEFAULTS},
+            {"proration_behavior": PRORATION},
+        ),
+    )
+    def replan(self, place: int, kept: bool, phases: list[Any] | None, fields: dict[str, Any]) -> None:
+        """Other phases, behind the current one as it is or in its place too."""
+        schedule = self._one("schedules", place)
+        said = dict(fields)
+        if phases is not None:
+            said["phases"] = self._phases(phases)
+            if kept and schedule is not None and schedule.current_phase is not None:
+                said["phases"] = (_as_asked(schedule.phases[schedule.position]), *said["phases"])
+        self.story.attempt(c.UpdateSubscriptionSchedule(id=self._id(schedule, "sub_sched"), **said))
+
+    @precondition(holds("schedules"))
+    @rule(place=PLACE, released=MAYBE, either_way=MAYBE)
+    def end_plan(self, place: int, released: bool, either_way: bool) -> None:
+        identity = self._id(self._one("schedules", place), "sub_sched")
+        if released:
+            self.story.attempt(c.ReleaseSubscriptionSchedule(id=identity, preserve_cancel_date=either_way))
+        else:
+            self.story.attempt(c.CancelSubscriptionSchedule(id=identity, invoice_now=either_way, prorate=either_way))
+
+    def _phases(self, phases: list[Any]) -> tuple[c.PhaseParams, ...]:
+        made, begins = [], self.story.now
+        for items, fields in phases:
+            said = dict(fields)
+            for name, field in (("end_in", "end_date"), ("trial_in", "trial_end")):
+                if name in said:
+                    begins = said[field] = begins + said.pop(name)
+            wanted = tuple(PhaseItem(price=price, quantity=quantity) for price, quantity in items)
+            made.append(c.PhaseParams(items=wanted, **said))
+        return tuple(made)
+
+    # --- usage and forecasts
+
+    @rule(value=st.sampled_from([1, 7, 1000, -3]), ago=st.sampled_from([0, 1, HOUR, DAY, 20 * DAY]))
+    def use(self, value: int, ago: int) -> None:
+        self.story.use(value, self.story.now - ago, CALLS)
+
+    @precondition(holds("subscriptions"))
+    @rule(place=PLACE, days=st.sampled_from([1, 8, 45, 200]), failures=st.integers(0, 3))
+    def foresee(self, place: int, days: int, failures: int) -> None:
+        subscription = self._one("subscriptions", place)
+        self._foresee(list(self.story.book.subscriptions).index(subscription.id), days, failures)
+
+    def teardown(self) -> None:
+        """However it has come so far, what lies ahead can be told."""
+        if hasattr(self, "story"):
+            for index, subscription in enumerate(self.story.book.subscriptions.values()):
+                if not subscription.terminal:
+                    self._foresee(index, 130, 2)
+
+    def _foresee(self, index: int, days: int, failures: int) -> None:
+        """What has not been answered yet cannot be foreseen; all else happens as it is told."""
+        story = self.story
+        if any(item.state in UNRESOLVED for item in story.book.attempts.values()):
+            return
+        for payments in PAYMENTS:
+            check_forecast(story, index, story.now + days * DAY, payments, failures)
 
     # --- invoices
 
@@ -386,6 +625,17 @@ class RandomStory(RuleBasedStateMachine):
     @rule(settings=SETTINGS)
     def change_settings(self, settings: Settings) -> None:
         self.story.settings = settings
+
+    # --- automations
+
+    @rule(automations=AUTOMATIONS)
+    def automate(self, automations: tuple[Automation, ...]) -> None:
+        self.story.automations = automations
+
+    @precondition(holds("runs"))
+    @rule(place=PLACE)
+    def cancel_run(self, place: int) -> None:
+        self.story.attempt(c.CancelAutomationRun(id=self._id(self._one("runs", place), "bautorun")))
 
     # --- time and the gateway
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from billing_server.domain.subscription import PauseBehavior
 from tests.domain.rules.shop import BAD, OK
 from tests.domain.rules.sights import (
     balance,
@@ -27,6 +28,7 @@ from tests.domain.rules.steps import (
     give_up,
     item,
     mark,
+    pause,
     pay,
     resume,
     row,
@@ -43,6 +45,13 @@ PAUSED = (
 )
 """Paused at the end of its trial on March 15; now it is April 10, noon."""
 MARCH = "2025-03-01"
+
+BORN_PAUSED: tuple[tuple[PauseBehavior, str, str], ...] = (
+    ("void", "void", "invoice.voided"),
+    ("keep_as_draft", "draft", ""),
+    ("mark_uncollectible", "uncollectible", "invoice.marked_uncollectible"),
+)
+"""What becomes of an invoice, and the event that tells it beside its creation."""
 
 NOW = [
     row(
@@ -321,6 +330,32 @@ UNCHANGED = [
         period("2025-06-15", "2025-07-15"),
         card=None,
         start=MARCH,
+    ),
+    *(
+        row(
+            f"while collection is paused ({behavior}), {anchor}: active at once, nobody is asked to pay",
+            PAUSED,
+            pause(behavior),
+            to("2025-04-10 12:00"),
+            attach(OK),
+            mark(),
+            resume(billing_cycle_anchor=anchor, proration_behavior="always_invoice"),
+            sub(status="active", latest_invoice="set"),
+            invoice(status=status, total=total, auto_advance=False),
+            events(f"""
+                customer.subscription.updated was.status=paused
+                customer.subscription.resumed
+                invoice.created
+                {told}
+            """),
+            to("2025-04-12"),
+            sub(status="active"),
+            charges(0),
+            card=None,
+            start=MARCH,
+        )
+        for anchor, total in (("now", 3100), ("unchanged", 450))
+        for behavior, status, told in BORN_PAUSED
     ),
 ]
 

@@ -21,6 +21,7 @@ from tests.domain.rules.steps import (
     adjust_balance,
     bill,
     cancel,
+    detach,
     item,
     mark,
     pause,
@@ -38,6 +39,14 @@ from tests.domain.rules.steps import (
 from tests.domain.rules.story import Ids, Story
 
 REPEATED = [
+    row(
+        "paid late, by a card that is detached by now: the receipt shows none",
+        subscribe("M31"),
+        detach(MUTE),
+        resolve("paid"),
+        sub(status="active"),
+        card=MUTE,
+    ),
     row("paid, told twice", subscribe("M31"), mark(), repeat("paid"), no_events(), invoice(status="paid"), refunds()),
     row(
         "paid, then told to be declined",

@@ -40,10 +40,10 @@ BEHAVIORS = [
             invoiceitem.created amount=1000
             customer.subscription.updated was=items,latest_invoice
             invoice.created status=draft
+            invoiceitem.updated was=invoice
+            invoiceitem.updated was=invoice
             invoice.finalized status=open
             payment_intent.created
-            invoiceitem.updated was=invoice
-            invoiceitem.updated was=invoice
             payment_intent.succeeded
             invoice.updated
             invoice.paid
@@ -65,10 +65,10 @@ BEHAVIORS = [
             invoiceitem.created
             customer.subscription.updated was=items,latest_invoice
             invoice.created
+            invoiceitem.updated
+            invoiceitem.updated
             invoice.finalized
             payment_intent.created
-            invoiceitem.updated
-            invoiceitem.updated
             payment_intent.payment_failed
             invoice.updated was=attempt_count,attempted,next_payment_attempt
             invoice.payment_failed next_payment_attempt=2025-04-19
@@ -106,11 +106,11 @@ BEHAVIORS = [
             invoiceitem.created
             customer.subscription.updated was=items,latest_invoice
             invoice.created
+            invoiceitem.updated
+            invoiceitem.updated
             invoice.finalized
             payment_intent.created status=requires_confirmation
             customer.subscription.updated was=status
-            invoiceitem.updated
-            invoiceitem.updated
         """),
         confirm(),
         sub(status="active"),

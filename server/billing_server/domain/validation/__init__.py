@@ -11,7 +11,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from billing_server.domain.commands import Command, SettleAttempt, SettleRefund
-from billing_server.domain.validation import account, catalog, customer, invoice, meter, schedule, subscription
+from billing_server.domain.validation import (
+    account,
+    automation,
+    catalog,
+    customer,
+    invoice,
+    meter,
+    schedule,
+    subscription,
+    webhook,
+)
 from billing_server.domain.validation.account import check_api_key
 from billing_server.domain.validation.findings import Findings
 from billing_server.domain.validation.shapes import Shape
@@ -26,10 +36,12 @@ SHAPES: Final[Mapping[type, Shape]] = {
         account.SHAPES,
         catalog.SHAPES,
         meter.SHAPES,
+        automation.SHAPES,
         customer.SHAPES,
         subscription.SHAPES,
         schedule.SHAPES,
         invoice.SHAPES,
+        webhook.SHAPES,
         _OF_THE_ENGINE,
     )
     for shape in shapes

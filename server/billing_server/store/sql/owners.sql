@@ -26,4 +26,8 @@ CROSS JOIN LATERAL (SELECT * FROM books WHERE account_id = $1 AND customer = wan
 UNION ALL
 SELECT 'subscription_schedule', o.id, o.customer
 FROM unnest($8::text[]) AS wanted (id)
-CROSS JOIN LATERAL (SELECT * FROM subscription_schedules WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;
+CROSS JOIN LATERAL (SELECT * FROM subscription_schedules WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o
+UNION ALL
+SELECT 'automation_run', o.id, o.customer
+FROM unnest($9::text[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT * FROM automation_runs WHERE account_id = $1 AND id = wanted.id OFFSET 0) AS o;

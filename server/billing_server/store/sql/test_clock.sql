@@ -47,6 +47,10 @@ DELETE FROM meter_tallies WHERE account_id = $1 AND customer = ANY ($2);
 -- The messages to a deleted clock's customers, also those that wait.
 DELETE FROM messages WHERE account_id = $1 AND customer = ANY ($2);
 
+-- name: delete_automation_runs
+-- The runs of a deleted clock's customers.
+DELETE FROM automation_runs WHERE account_id = $1 AND customer = ANY ($2);
+
 -- name: delete_payment_attempts
 -- The payment attempts of a deleted clock's customers.
 DELETE FROM payment_attempts WHERE account_id = $1 AND customer = ANY ($2);

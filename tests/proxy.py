@@ -1,4 +1,4 @@
-"""A way to PostgreSQL that can be cut exactly where it hurts: around a COMMIT."""
+"""A way to PostgreSQL that can be cut exactly where it hurts, around a COMMIT, or made slow."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ _CHUNK_BYTES: Final = 65_536
 
 
 class Proxy:
-    """Passes everything on, unless `cuts` says what becomes of the next COMMITs; `done` are those that were cut."""
+    """Passes everything on, unless `cuts` says what becomes of the next COMMITs; `done` are those that were cut.
+
+    `delay_seconds` is how long each answer of PostgreSQL takes longer.
+    """
 
     def __init__(self, url: str, folder: Path) -> None:
         self.cuts: list[Cut] = []
         self.done: list[Cut] = []
+        self.delay_seconds = 0.0
         parts = urlsplit(url)
         self._parts = parts
         self._host = unquote(parse_qs(parts.query).get("host", [parts.hostname or "localhost"])[0])
         self._folder = folder
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -46,20 +51,32 @@ class Proxy:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
         """Listen, until the block ends."""
-        server = await asyncio.start_unix_server(self._serve, self._folder / _SOCKET)
+        server = await asyncio.start_unix_server(self._accept, self._folder / _SOCKET)
         try:
             yield self
         finally:
             server.close()
             self.break_all()
+            if self._serving:
+                await asyncio.wait(self._serving)
 
     def break_all(self) -> None:
         """Cut all connections, wherever they are."""
         for writer in list(self._writers):
             writer.transport.abort()
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        behind_reader, behind_writer = await self._open()
+        try:
+            behind_reader, behind_writer = await self._open()
+        except OSError:
+            # A database that is away looks so from this side, too.
+            writer.transport.abort()
+            return
         both = {writer, behind_writer}
         self._writers |= both
         answered = asyncio.Event()
@@ -95,6 +112,8 @@ class Proxy:
         while data := await behind.read(_CHUNK_BYTES):
             if not answered.is_set():
                 return
+            if self.delay_seconds:
+                await asyncio.sleep(self.delay_seconds)
             writer.write(data)
             await writer.drain()
 

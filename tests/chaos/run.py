@@ -1,0 +1,237 @@
+"""One run of the chaos: start everything, harm it under load, heal it, let it settle, audit it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import asyncpg
+import grpc
+
+from billing_client.errors import BillingError
+from billing_server.embedded_postgres import EmbeddedPostgresError
+from tests.chaos import audit
+from tests.chaos.calls import Calls, GaveUp
+from tests.chaos.database import HarmedDatabase, harmed_database
+from tests.chaos.faults import Victims, heal, storm
+from tests.chaos.ledger import Ledger
+from tests.chaos.operations import OPERATIONS
+from tests.chaos.processes import GatewayProcess, ServerProcess
+from tests.chaos.readers import FrozenReader, Reader
+from tests.chaos.shop import Shop, open_shop
+
+SERVERS: Final = 4
+WORKERS: Final = 10
+READERS: Final = 3
+PATIENCE_SECONDS: Final = 8.0
+"""How long callers go on asking after the storm."""
+
+LEASE_OVER_SECONDS: Final = 30
+"""No charge takes so long, not in a server that was frozen either: whoever made an older one is dead."""
+
+SETTLE_SECONDS_MAX: Final = 150.0
+HURRY_SECONDS: Final = 1.0
+STOP_SECONDS_MAX: Final = 20.0
+CATCH_UP_SECONDS_MAX: Final = 30.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long the storm lasts, the seed of all dice, how many servers there are, and the bug planted in them."""
+
+    seconds: float
+    seed: int
+    servers: int = SERVERS
+    plant: str | None = None
+
+
+@dataclass
+class Result:
+    """What was done, what was looked at afterwards, and what was off."""
+
+    harm: Counter[str] = field(default_factory=Counter)
+    operations: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    audited: Counter[str] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    """Lines of the servers' logs that tell of errors. They are shown; whether something is off says the audit."""
+
+
+async def run(options: Options, say: Say) -> Result:
+    """Everything, from an empty database to the verdict."""
+    async with harmed_database(options.servers) as (database, folder):
+        gateway = GatewayProcess(folder)
+        servers = [
+            ServerProcess(f"server-{number}", folder, way.url, gateway.target, options.plant)
+            for number, way in enumerate(database.ways)
+        ]
+        victims = Victims(servers, gateway, database, options.seed)
+        try:
+            await gateway.start(None)
+            await servers[0].start()
+            await asyncio.gather(*(server.start() for server in servers[1:]))
+            calls = Calls([server.target for server in servers], servers[0].api_key)
+            try:
+                return await _run(options, victims, calls, say)
+            finally:
+                await calls.close()
+        finally:
+            for process in (*servers, gateway):
+                process.thaw()
+                process.kill()
+
+
+async def _run(options: Options, victims: Victims, calls: Calls, say: Say) -> Result:
+    dice = random.Random(options.seed)
+    calls.until = time.monotonic() + SETTLE_SECONDS_MAX
+    shop = await open_shop(calls, dice)
+    # What was made in peace stays, whatever bug is planted: an audit needs a key that works.
+    await victims.database.sql("CHECKPOINT")
+    victims.gateway.kill()
+    await victims.gateway.start(options.seed)
+    readers = [Reader(calls.clients, random.Random(f"{options.seed}:reader:{number}")) for number in range(READERS)]
+    frozen = FrozenReader(calls.clients)
+    background = [asyncio.create_task(reader.follow()) for reader in readers]
+    background.append(asyncio.create_task(frozen.freeze()))
+    try:
+        say(f"{options.seconds:.0f} s of chaos with the seed {options.seed}")
+        await _under_load(options, victims, shop)
+        say("healing")
+        await heal(victims)
+        found = await _settled(victims.database)
+        say("auditing")
+        result = await _audited(victims, calls, readers, found)
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+    result.harm["streams opened and never read"] = frozen.opened
+    result.harm["streams begun by readers"] = sum(reader.streams for reader in readers)
+    # Their ways to the database run in this loop.
+    ends = await asyncio.gather(*(asyncio.to_thread(server.stop, STOP_SECONDS_MAX) for server in victims.servers))
+    for server, status in zip(victims.servers, ends, strict=True):
+        if status != 0:
+            result.findings.append(f"{server.name} did not end in order: {status}")
+    return result
+
+
+async def _under_load(options: Options, victims: Victims, shop: Shop) -> None:
+    ends_at = time.monotonic() + options.seconds
+    shop.calls.until = ends_at + PATIENCE_SECONDS
+    shop.calls.orderly = False
+    workers = [
+        asyncio.create_task(_work(shop, random.Random(f"{options.seed}:worker:{number}"), ends_at))
+        for number in range(WORKERS)
+    ]
+    hurrying = asyncio.create_task(_hurry_now_and_then(victims.database))
+    try:
+        await storm(victims, random.Random(f"{options.seed}:storm"), ends_at)
+        await asyncio.gather(*workers)
+    finally:
+        for task in (*workers, hurrying):
+            task.cancel()
+        await asyncio.gather(*workers, hurrying, return_exceptions=True)
+
+
+async def _work(shop: Shop, dice: random.Random, ends_at: float) -> None:
+    """One operation after the other. A refusal ends one, and so does an answer that never came."""
+    weights = [operation.weight for operation in OPERATIONS]
+    while time.monotonic() < ends_at:
+        operation = dice.choices(OPERATIONS, weights)[0]
+        with contextlib.suppress(BillingError, GaveUp):
+            await operation.run(shop, dice)
+        await asyncio.sleep(dice.uniform(0, 0.05))
+
+
+async def _hurry_now_and_then(database: HarmedDatabase) -> None:
+    """Questions about unknown outcomes need not wait for five minutes, an hour and a day, nor leases for a minute."""
+    while True:
+        await asyncio.sleep(HURRY_SECONDS)
+        with contextlib.suppress(OSError, asyncpg.PostgresError, EmbeddedPostgresError):
+            await _hurry(database, LEASE_OVER_SECONDS)
+
+
+async def _hurry(database: HarmedDatabase, lease_seconds: int) -> None:
+    """Let the moment come at which unknown outcomes are asked for, and those whose leases are that old."""
+    for table, column in (("payment_attempts", "state"), ("refunds", "status")):
+        moved = f"""
+            UPDATE {table} SET check_at = 1
+            WHERE check_at > 1 AND ({column} = 'unknown' OR created_real <= extract(EPOCH FROM now()) - $1)
+            RETURNING customer
+        """
+        owners = await database.sql(moved, lease_seconds)
+        due = "UPDATE books SET check_at = 1 WHERE customer = ANY($1)"
+        await database.sql(due, [owner["customer"] for owner in owners])
+
+
+_OPEN: Final = """
+    SELECT
+        (SELECT count(*) FROM payment_attempts WHERE state IN ('started', 'unknown')) AS charges,
+        (SELECT count(*) FROM refunds WHERE status IN ('pending', 'unknown')) AS refunds,
+        (SELECT count(*) FROM test_clocks WHERE status <> 'ready') AS clocks,
+        (SELECT count(*) FROM books WHERE test_clock IS NULL AND wake_at <= extract(EPOCH FROM now())) AS books
+"""
+
+
+async def _settled(database: HarmedDatabase) -> list[str]:
+    """Wait until nothing is under way any more; what still is after a long time is off."""
+    give_up_at = time.monotonic() + SETTLE_SECONDS_MAX
+    calm = 0
+    while True:
+        (left,) = await database.sql(_OPEN)
+        calm = calm + 1 if not any(left.values()) else 0
+        # A clock that arrives may still start something: look twice.
+        if calm == 2:
+            return []
+        if time.monotonic() > give_up_at:
+            return [f"{number} {what} are not settled" for what, number in left.items() if number]
+        # The servers that held leases are dead, and the gateway was restarted: nothing is under way elsewhere.
+        await _hurry(database, 0)
+        await asyncio.sleep(HURRY_SECONDS)
+
+
+async def _audited(victims: Victims, calls: Calls, readers: list[Reader], found: list[str]) -> Result:
+    result = Result(harm=victims.counts, operations=calls.counts, findings=list(found))
+    result.states.update(change.state for change in calls.changes)
+    ledger = Ledger(victims.gateway.ledger_file)
+    result.findings += await audit.money(victims.database, ledger)
+    result.audited["ledger entries"] = len(ledger.entries())
+    ledger.close()
+    result.findings += await audit.commands(calls)
+    try:
+        await _audit_account(calls, readers, result)
+    except (BillingError, grpc.aio.AioRpcError) as error:
+        result.findings.append(f"the audit got no answer: {error!r}")
+    result.errors = _errors(victims)
+    return result
+
+
+async def _audit_account(calls: Calls, readers: list[Reader], result: Result) -> None:
+    client = calls.clients[0]
+    fresh, log = await audit.whole_log(client)
+    # Those who do not reach the end of the log are found by the audit.
+    await asyncio.gather(*(reader.reach(fresh.position, CATCH_UP_SECONDS_MAX) for reader in readers))
+    result.findings += audit.readers(readers, fresh)
+    result.findings += audit.effects(calls, log)
+    findings, counts = await audit.account(client)
+    result.findings += findings
+    result.audited.update(counts)
+
+
+def _errors(victims: Victims) -> list[str]:
+    """What the servers logged as errors."""
+    lines = [
+        f"{server.name}: {line}"
+        for server in victims.servers
+        for line in server.log.read_text(errors="replace").splitlines()
+    ]
+    return [line for line in lines if '"error"' in line.lower() or "Traceback" in line]

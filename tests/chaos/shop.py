@@ -1,0 +1,62 @@
+"""What the load knows of the account that it works on: its prices, clocks and customers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, INTERVAL_WEEK, Recurring
+from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest
+from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
+from tests.chaos.calls import Calls
+
+CLOCKS: Final = 8
+START: Final = 1_767_225_600
+"""2026-01-01T00:00:00Z, where test clocks stand at first."""
+
+
+@dataclass
+class Buyer:
+    """A customer, and what they are known to have."""
+
+    id: str
+    clock: str
+    subscriptions: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Shop:
+    """Made by `open_shop`. `times` are the test clocks and where they stand."""
+
+    calls: Calls
+    prices: list[str]
+    times: dict[str, int]
+    moving: set[str] = field(default_factory=set)
+    buyers: list[Buyer] = field(default_factory=list)
+
+    def clock(self, dice: random.Random) -> str:
+        """One of the test clocks, or "" for real time."""
+        return dice.choice([*self.times, "", ""])
+
+    def buyer(self, dice: random.Random) -> Buyer | None:
+        """Any customer; of late ones rather than of old ones, so that lives become long."""
+        return dice.choice(self.buyers[-60:]) if self.buyers else None
+
+
+async def open_shop(calls: Calls, dice: random.Random) -> Shop:
+    """Prices and test clocks, made in peace."""
+    product = await calls.change(dice, "catalog", "CreateProduct", CreateProductRequest(name="Plan"))
+    prices = []
+    for amount, interval in ((1500, INTERVAL_MONTH), (4900, INTERVAL_MONTH), (700, INTERVAL_WEEK)):
+        price = CreatePriceRequest(
+            product=product.id, currency="usd", unit_amount=str(amount), recurring=Recurring(interval=interval)
+        )
+        prices.append((await calls.change(dice, "catalog", "CreatePrice", price)).id)
+    times: dict[str, int] = {}
+    for number in range(CLOCKS):
+        clock: Any = CreateTestClockRequest(name=f"clock {number}", frozen_time=Timestamp(seconds=START))
+        times[(await calls.change(dice, "test_clocks", "CreateTestClock", clock)).id] = START
+    return Shop(calls, prices, times)
