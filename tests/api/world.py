@@ -109,7 +109,7 @@ async def build(caller: Caller) -> World:
         CreateMeterRequest(display_name="Calls", event_name="calls", formula=METER_FORMULA_SUM), metadata=login
     )
     consumer = await caller.events.CreateConsumer(
-        CreateConsumerRequest(name=f"consumer_{uuid.uuid4().hex}"), metadata=login
+        CreateConsumerRequest(name=f"consumer_{uuid.uuid4().hex[:22]}"), metadata=login
     )
     runs = await caller.automations.ListAutomationRuns(ListAutomationRunsRequest(customer=customer), metadata=login)
     endpoint = await _endpoint(caller)
