@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import grpc
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from billing_server.bootstrap import Server
@@ -101,7 +101,7 @@ FILTERING: Final = ("List", "Stream", "Backtest", "ReportMeterEvents")
 Path = tuple[FieldDescriptor, ...]
 
 
-def _texts(descriptor: Descriptor, path: Path = (), within: tuple[Descriptor, ...] = ()) -> Iterator[Path]:
+def _texts(descriptor: Any, path: Path = (), within: tuple[Any, ...] = ()) -> Iterator[Path]:
     """The paths of all fields of text; messages that hold themselves are entered once."""
     for field in descriptor.fields:
         inner = field.message_type
