@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 
-from bench.creates import served
+from bench import served
 from bench.measure import database
 from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, USAGE_TYPE_METERED
 from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest
@@ -48,7 +48,10 @@ def main() -> None:
 
 
 async def _measure(url: str, events: int, customers: int, streams: int, batch: int) -> None:
-    async with served(url) as (target, key), BillingClient(target, key, timeout_seconds=600) as client:
+    async with (
+        served.engine(url) as server,
+        BillingClient(server.target, server.key, timeout_seconds=600) as client,
+    ):
         price = await _price(client)
         busy = [await _Scene.make(client, price, customers if not number else 1) for number in range(2)]
         scene, idle = busy

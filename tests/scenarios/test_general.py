@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 
 from billing_client import BillingClient, InvalidArgument
 from billing_client.calls import idempotency_key
@@ -23,6 +24,30 @@ async def test_84_yearly_from_a_leap_day(client: BillingClient) -> None:
     await world.advance("2028-03-01")
     created = [invoice.created.seconds for invoice in await world.invoices(subscription.id)]
     assert created == [at(day) for day in ("2024-02-29", "2025-02-28", "2026-02-28", "2027-02-28", "2028-02-29")]
+
+
+async def test_the_anchor_follows_an_end_within_the_first_period(client: BillingClient) -> None:
+    world = await World.begin(client, "2024-01-01")
+    subscription = await world.subscribe(
+        await world.customer(), await world.price(12000, "year"), cancel_at="2024-07-01"
+    )
+    assert (await world.latest(subscription.id)).total == 5967
+    assert subscription.billing_cycle_anchor.seconds == subscription.current_period_end.seconds == at("2024-07-01")
+    subscription = await world.update(subscription.id, update_mask={"paths": ["cancel_at"]})
+    assert subscription.billing_cycle_anchor.seconds == at("2024-01-01")
+    assert subscription.current_period_end.seconds == at("2025-01-01")
+    updated = (await world.events("customer.subscription.updated"))[-1]
+    assert updated.previous_attributes["billing_cycle_anchor"] == "2024-07-01T00:00:00Z"
+
+
+async def test_metadata_is_merged_and_an_empty_value_removes_its_key(client: BillingClient) -> None:
+    world = await World.begin(client, "2025-01-01")
+    customer = await world.customer(metadata={"plan": "gold", "seats": "3", "blank": ""})
+    assert dict((await world.the_customer(customer)).metadata) == {"plan": "gold", "seats": "3"}
+    changed = await world.call("customers", "UpdateCustomer", id=customer, metadata={"seats": "", "team": "7"})
+    assert dict(changed.metadata) == {"plan": "gold", "team": "7"}
+    updated = (await world.events("customer.updated"))[-1]
+    assert MessageToDict(updated.previous_attributes) == {"metadata": {"seats": "3", "team": None}}
 
 
 async def _upgraded(client: BillingClient, behavior: str) -> tuple[World, str]:

@@ -91,38 +91,68 @@ def test_of_nested_objects_only_what_changed() -> None:
     assert attributes(Account, previous_attributes(old, new)) == {"settings": {"emails": {"receipt": True}}}
 
 
-JANUARY: dict[str, Any] = {"current_period_start": 1735689600, "current_period_end": 1738368000}
-SHOWN_JANUARY = {"current_period_start": "2025-01-01T00:00:00Z", "current_period_end": "2025-02-01T00:00:00Z"}
+SUBSCRIPTION = Subscription(
+    id="sub_1",
+    created=1735689600,
+    customer="cus_1",
+    status="active",
+    currency="usd",
+    items=(SubscriptionItem(id="si_1", created=0, price="price_1", quantity=1),),
+    interval="month",
+    interval_count=1,
+    collection_method="charge_automatically",
+    start_date=1735689600,
+    billing_cycle_anchor=1735689600,
+    current_period_start=1735689600,
+    current_period_end=1738368000,
+)
+JANUARY: dict[str, Any] = {"current_period_start": "2025-01-01T00:00:00Z", "current_period_end": "2025-02-01T00:00:00Z"}
+FEBRUARY: dict[str, Any] = {"current_period_start": 1738368000, "current_period_end": 1740787200}
+
+
+def before(old: Subscription, changes: dict[str, Any]) -> dict[str, Any]:
+    """What a caller is told that the subscription was before the changes."""
+    new = msgspec.structs.replace(old, **changes)
+    return attributes(Subscription, dict(as_shown(new, previous_attributes(old, new))))
 
 
 @pytest.mark.parametrize(
-    ("changes", "items"),
+    ("changes", "told"),
     [
-        ({"current_period_start": 1738368000, "current_period_end": 1740787200}, [SHOWN_JANUARY | {"quantity": "1"}]),
-        ({"current_period_end": 1736899200}, [SHOWN_JANUARY | {"quantity": "1"}]),
-        ({"items": ()}, [SHOWN_JANUARY | {"quantity": "1"}]),
-        ({"description": "Other"}, None),
+        (FEBRUARY, True),
+        ({"current_period_end": 1736899200}, True),
+        ({"items": ()}, True),
+        ({"description": "Other"}, False),
     ],
 )
-def test_items_were_shown_with_the_period_of_their_subscription(changes: dict[str, Any], items: Any) -> None:
-    old = Subscription(
-        id="sub_1",
-        created=0,
-        customer="cus_1",
-        status="active",
-        currency="usd",
-        items=(SubscriptionItem(id="si_1", created=0, price="price_1", quantity=1),),
-        interval="month",
-        interval_count=1,
-        collection_method="charge_automatically",
-        start_date=0,
-        billing_cycle_anchor=1735689600,
-        **JANUARY,
-    )
-    new = msgspec.structs.replace(old, **changes)
-    found = attributes(Subscription, dict(as_shown(new, previous_attributes(old, new))))
-    whole = {"id": "si_1", "created": "1970-01-01T00:00:00Z", "price": "price_1", "metadata": {}}
-    assert found.get("items") == (None if items is None else [whole | item for item in items])
+def test_items_were_shown_with_the_period_of_their_subscription(changes: dict[str, Any], told: bool) -> None:
+    item: dict[str, Any] = {
+        "id": "si_1",
+        "created": "1970-01-01T00:00:00Z",
+        "price": "price_1",
+        "quantity": "1",
+        "metadata": {},
+    }
+    assert before(SUBSCRIPTION, changes).get("items") == ([item | JANUARY] if told else None)
+
+
+@pytest.mark.parametrize(
+    ("old", "changes", "was"),
+    [
+        ({}, {"cancel_at": 1736899200}, "2025-01-01T00:00:00Z"),
+        ({"cancel_at": 1736899200}, {"cancel_at": None}, "2025-01-15T00:00:00Z"),
+        ({"cancel_at": 1736899200}, {"cancel_at": 1737158400}, "2025-01-15T00:00:00Z"),
+        ({"cancel_at": 1736899200}, {"status": "canceled"}, None),
+        ({}, {"cancel_at": 1738368000}, None),
+        ({}, {"cancel_at": 1739577600}, None),
+        (FEBRUARY, {"cancel_at": 1739577600}, None),
+        ({}, {"billing_cycle_anchor": 1736899200}, "2025-01-01T00:00:00Z"),
+    ],
+)
+def test_the_anchor_follows_an_end_within_the_first_period(
+    old: dict[str, Any], changes: dict[str, Any], was: str | None
+) -> None:
+    assert before(msgspec.structs.replace(SUBSCRIPTION, **old), changes).get("billing_cycle_anchor") == was
 
 
 @pytest.mark.parametrize("struct", EVENT_OBJECTS, ids=lambda struct: struct.__name__)

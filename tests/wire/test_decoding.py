@@ -102,6 +102,12 @@ def test_without_a_mask_the_fields_that_are_set_change() -> None:
     assert command == commands.UpdateCustomer(id="cus_1", name=None, email="a@b.test", etag="4")
 
 
+def test_an_empty_value_of_metadata_comes_through_and_removes_its_key() -> None:
+    request = make(customer_service_pb2.UpdateCustomerRequest, id="cus_1", metadata={"old": "", "new": "1"})
+    command = decode(request, commands.UpdateCustomer)
+    assert command == commands.UpdateCustomer(id="cus_1", metadata={"old": "", "new": "1"})
+
+
 def test_with_a_mask_exactly_the_named_fields_change() -> None:
     request = make(
         customer_service_pb2.UpdateCustomerRequest,

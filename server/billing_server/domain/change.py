@@ -286,10 +286,13 @@ def _apply(
         for name in change.after.__struct_fields__
         if name != "version" and getattr(change.after, name) != getattr(before, name)
     }
-    if change.lines is None:
+    sweep = [] if change.lines is None else pending_items(turn, subscription=before.id, currency=before.currency)
+    # A new cycle of metered items alone has nothing to bill yet.
+    if not change.lines and not sweep:
         after = turn.alter(before, **fields) if fields else before
         turn.updated(after)
         return _announce(turn, before, after)
+    lines = change.lines or []
     invoice_id = turn.new_id("in")
     counts = not change.after.paused_at(turn.now)
     after = turn.alter(
@@ -299,13 +302,16 @@ def _apply(
         **({"status_invoice": invoice_id} if counts else {}),
     )
     turn.updated(after)
-    sweep = pending_items(turn, subscription=after.id, currency=after.currency)
-    if draft_hour and after.status == "trialing":
-        draft_hour = anything_due(turn, change.lines, sweep, after.currency)
     trial_over = command.trial_end_now
-    invoice = _draft(turn, after, invoice_id, change.lines, sweep, draft_hour=draft_hour, trial_over=trial_over)
+    if trial_over:
+        # Told before the invoice that ends the trial is made, and not amid its payment.
+        after = _announce(turn, before, after)
+    if draft_hour and after.status == "trialing":
+        draft_hour = anything_due(turn, lines, sweep, after.currency)
+    invoice = _draft(turn, after, invoice_id, lines, sweep, draft_hour=draft_hour, trial_over=trial_over)
     _process(turn, after, invoice, command, draft_hour=draft_hour)
-    return _announce(turn, before, turn.subscriptions[after.id])
+    after = turn.subscriptions[after.id]
+    return after if trial_over else _announce(turn, before, after)
 
 
 def _draft(

@@ -41,6 +41,19 @@ def period_from(subscription: Subscription, start: int) -> Period:
     return Period(start, end, full, stub)
 
 
+def shown_anchor(subscription: Subscription) -> int:
+    """The anchor as callers see it: in the first period it follows an earlier `cancel_at` (semantics 4).
+
+    The anchor itself is kept, so that it is back when `cancel_at` is taken back.
+    """
+    start, cancel_at = subscription.current_period_start, subscription.cancel_at
+    anchor = subscription.billing_cycle_anchor
+    if cancel_at is None or start != subscription.created or subscription.status == "trialing":
+        return anchor
+    natural_end = calendar.next_boundary(anchor, subscription.interval, subscription.interval_count, start)
+    return cancel_at if start < cancel_at < natural_end else anchor
+
+
 def upcoming_at(subscription: Subscription, settings: Settings, now: int) -> int | None:
     """When the next renewal is announced by `invoice.upcoming`, or None when it will not be (semantics 9)."""
     if (

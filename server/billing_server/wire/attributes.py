@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
+from billing_server.domain import cycle
 from billing_server.domain.subscription import Subscription, SubscriptionItem
 from billing_server.wire.encoding import ENCODERS, decimal_text
 from billing_server.wire.framing import double, double_tag, sized, tag_of
@@ -55,15 +56,31 @@ def struct_bytes(struct: type[msgspec.Struct], attributes: Mapping[str, Any]) ->
 
 
 _PERIOD: Final = ("current_period_start", "current_period_end")
+_OF_ANCHOR: Final = (
+    "billing_cycle_anchor",
+    "cancel_at",
+    "current_period_start",
+    "interval",
+    "interval_count",
+    "status",
+)
+"""What decides the anchor that is shown."""
 
 
 def as_shown(obj: msgspec.Struct, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The attributes together with those that callers saw change because of them: the items' period."""
-    if not isinstance(obj, Subscription) or attributes.keys().isdisjoint(("items", *_PERIOD)):
+    """The attributes together with those that callers saw change because of them: the items' period, and the anchor."""
+    if not isinstance(obj, Subscription):
         return attributes
-    period = {name: attributes.get(name, getattr(obj, name)) for name in _PERIOD}
-    items = [_set_fields(item) | period for item in attributes.get("items", obj.items)]
-    return {**attributes, "items": items}
+    shown = dict(attributes)
+    if not attributes.keys().isdisjoint(("items", *_PERIOD)):
+        period = {name: attributes.get(name, getattr(obj, name)) for name in _PERIOD}
+        shown["items"] = [_set_fields(item) | period for item in attributes.get("items", obj.items)]
+    if not attributes.keys().isdisjoint(_OF_ANCHOR):
+        before = msgspec.structs.replace(obj, **{name: attributes[name] for name in _OF_ANCHOR if name in attributes})
+        shown.pop("billing_cycle_anchor", None)
+        if cycle.shown_anchor(before) != cycle.shown_anchor(obj):
+            shown["billing_cycle_anchor"] = cycle.shown_anchor(before)
+    return shown
 
 
 def _set_fields(value: msgspec.Struct) -> dict[str, Any]:

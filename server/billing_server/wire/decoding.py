@@ -94,6 +94,9 @@ def _reader(member: Member, decoders: Mapping[type[msgspec.Struct], RequestDecod
         return lambda found, path, refusals: tuple(
             read(value, f"{path}[{index}]", refusals) for index, value in enumerate(found)
         )
+    if shape.element.kind == "text":
+        # A value may be empty: in an update of metadata that removes its key.
+        read = values.text
 
     def read_map(found: Any, path: str, refusals: Refusals) -> dict[str, Any]:
         return {

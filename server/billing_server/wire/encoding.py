@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from billing.v1.invoice_model_pb2 import Invoice as InvoiceMessage
 from billing.v1.subscription_model_pb2 import Subscription as SubscriptionMessage
 from billing.v1.subscription_model_pb2 import SubscriptionItem as SubscriptionItemMessage
+from billing_server.domain import cycle
 from billing_server.domain.etag import etag_of
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.subscription import Subscription, SubscriptionItem
@@ -46,13 +47,14 @@ _HELD: Final = 2
 
 _INVOICE_ID: Final = tag_of(InvoiceMessage.DESCRIPTOR.fields_by_name["id"])
 _OVERDUE: Final = tag_of(InvoiceMessage.DESCRIPTOR.fields_by_name["overdue"]) + b"\x01"
+_ANCHOR: Final = tag_of(SubscriptionMessage.DESCRIPTOR.fields_by_name["billing_cycle_anchor"])
 _ITEMS: Final = tag_of(SubscriptionMessage.DESCRIPTOR.fields_by_name["items"])
 _ITEM_START: Final = tag_of(SubscriptionItemMessage.DESCRIPTOR.fields_by_name["current_period_start"])
 _ITEM_END: Final = tag_of(SubscriptionItemMessage.DESCRIPTOR.fields_by_name["current_period_end"])
 
 _WRITTEN_APART: Final[Mapping[type[msgspec.Struct], frozenset[str]]] = {
     Invoice: frozenset({"id"}),
-    Subscription: frozenset({"items"}),
+    Subscription: frozenset({"billing_cycle_anchor", "items"}),
 }
 """Fields that `_FINISHES` write, because what they show depends on more than their own values."""
 
@@ -69,18 +71,19 @@ def _id_and_overdue(invoice: Invoice, now: int | None) -> bytes:
     return written + _OVERDUE if now is not None and invoice.overdue(now) else written
 
 
-def _items_with_periods(subscription: Subscription, now: int | None) -> bytes:
-    """Items share the period of their subscription, and show it (semantics, version context)."""
+def _anchor_and_items(subscription: Subscription, now: int | None) -> bytes:
+    """Items share the period of their subscription, and show it; the anchor follows `cancel_at` (semantics 1 and 4)."""
     del now
+    anchor = _ANCHOR + sized_timestamp(cycle.shown_anchor(subscription))
     start, end = subscription.current_period_start, subscription.current_period_end
     period = b"".join((_ITEM_START, sized_timestamp(start), _ITEM_END, sized_timestamp(end)))
     encoder = ENCODERS[SubscriptionItem]
-    return b"".join([_ITEMS + sized(encoder.serialize(item) + period) for item in subscription.items])
+    return anchor + b"".join([_ITEMS + sized(encoder.serialize(item) + period) for item in subscription.items])
 
 
 _FINISHES: Final[Mapping[type[msgspec.Struct], Callable[[Any, int | None], bytes]]] = {
     Invoice: _id_and_overdue,
-    Subscription: _items_with_periods,
+    Subscription: _anchor_and_items,
 }
 """What stands behind a message's own fields, which may come in any order."""
 

@@ -141,6 +141,16 @@ RESETS = [
         invoice(lines=[(0, "2025-01-01", "2025-01-11")]),
     ),
     row(
+        "to metered items alone without prorations: nothing to bill yet, so no invoice",
+        MIDDLE,
+        mark(),
+        update(price="D_METERED", proration_behavior="none"),
+        period("2025-01-11", "2025-01-12"),
+        events("customer.subscription.updated"),
+        to("2025-01-12"),
+        invoice(lines=[(0, "2025-01-11", "2025-01-12")]),
+    ),
+    row(
         "not during a trial",
         subscribe("M31", trial_period_days=14),
         update(billing_cycle_anchor_now=True),

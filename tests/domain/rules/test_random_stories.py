@@ -61,7 +61,22 @@ MAYBE = st.booleans()
 ANSWERS = st.lists(st.sampled_from(["paid", "declined", "lost card", "asks", "unknown"]), max_size=3)
 CARDS = st.sampled_from([OK, OK, OK, BAD, BAD, LOST, ASK, MUTE])
 RECURRING = st.sampled_from(
-    ["M31", "M10", "M20", "W7", "D1", "Y120", "Q90", "M31_TRIAL14", "M_GRADUATED", "M_FREE", "M_CENTS", "M_METERED"]
+    [
+        "M31",
+        "M10",
+        "M20",
+        "W7",
+        "D1",
+        "Y120",
+        "Q90",
+        "M31_TRIAL14",
+        "M_GRADUATED",
+        "M_FREE",
+        "M_CENTS",
+        "M_METERED",
+        "D_METERED",
+        "Y_METERED",
+    ]
 )
 QUANTITY = st.sampled_from([None, None, 1, 2, 5, 0])
 AHEAD = st.sampled_from([12 * HOUR, DAY, 2 * DAY, 5 * DAY, 14 * DAY, 40 * DAY, 400 * DAY, 1])

@@ -311,6 +311,14 @@ CHANGING = [
         plan(status="active"),
     ),
     row(
+        "to metered items alone while collection is paused: nothing to bill, and time goes on",
+        schedule(phase("M31", duration=("day", 10)), phase("D_METERED", iterations=3, proration_behavior="none")),
+        pause("mark_uncollectible"),
+        to("2025-01-13"),
+        sub(status="active", items__0__price="D_METERED"),
+        invoices("paid", "paid", "paid"),
+    ),
+    row(
         "a pending update is dropped",
         schedule(phase("M10", end_date="2025-01-16 12:00"), phase("M30")),
         to("2025-01-16"),

@@ -348,10 +348,10 @@ ENDS = [
         invoice(status="paid", total=3100, billing_reason="subscription_update"),
         events("""
             customer.subscription.updated was.status=trialing status=active
+            customer.subscription.trial_will_end
             invoice.created
             invoice.finalized
             payment_intent.created
-            customer.subscription.trial_will_end
             payment_intent.succeeded
             invoice.updated
             invoice.paid
