@@ -23,6 +23,7 @@ from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.test_clock import TestClock
 from billing_server.engine.bell import Bell
 from billing_server.engine.ids import IdSource
+from billing_server.engine.lateness import Lateness
 from billing_server.engine.pages import PagesCache
 from billing_server.engine.session import Session
 from billing_server.engine.transactions import committed
@@ -53,6 +54,7 @@ class Door:
         self._new_id = new_id
         self.bell = bell
         self.parked = 0
+        self.lateness = Lateness()
 
     # --- commands
 
@@ -163,6 +165,8 @@ class Door:
                 raise
             return await self._wake_in_halves(account_id, claimed, until, test_clock, error)
         self.parked += woken.parked
+        for seconds in woken.late:
+            self.lateness.note(seconds)
         if woken.events:
             self.bell.ring(account_id)
         return woken
@@ -234,6 +238,7 @@ class Door:
             unfinished=session.unfinished,
             events=session.events_saved,
             horizon=horizon,
+            late=() if test_clock is not None else tuple(moment - unit.wake_at(customer) for customer in claimed),
             charges=tuple(session.charges),
             refunds=tuple(session.refunds),
         )
