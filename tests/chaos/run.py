@@ -27,7 +27,7 @@ from tests.chaos.readers import FrozenReader, Reader
 from tests.chaos.shop import Shop, open_shop
 
 SERVERS: Final = 4
-WORKERS: Final = 10
+WORKERS: Final = 20
 READERS: Final = 3
 PATIENCE_SECONDS: Final = 8.0
 """How long callers go on asking after the storm."""

@@ -32,7 +32,8 @@ def scraped(directory: Path) -> str:
     with running(directory, BILLING_METRICS_LISTEN=metrics) as process:
         address = process.wait_until_serving()
         with grpc.insecure_channel(address) as channel:
-            customers: Any = CustomerServiceStub(channel)
+            opened: Any = channel
+            customers: Any = CustomerServiceStub(opened)
             request = CreateCustomerRequest(name="Ada")
             assert customers.CreateCustomer(request, metadata=login(process.key), timeout=20).id
         with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10) as response:
@@ -92,7 +93,7 @@ def test_logs_keep_secrets(directory: Path) -> None:
         assert secret not in log
 
 
-def _talk(channel: grpc.Channel, process: Process) -> list[str]:
+def _talk(channel: Any, process: Process) -> list[str]:
     """Give a server secrets in every way there is; return them."""
     known = login(process.key)
     accounts: Any = AccountServiceStub(channel)
