@@ -206,6 +206,19 @@ async def test_canonical_order_of_a_life(client: BillingClient) -> None:
     ]
 
 
+async def test_customers_of_one_clock_are_told_of_in_the_order_of_time(client: BillingClient) -> None:
+    world = await World.begin(client, "2025-01-01")
+    price = await world.price(3100)
+    for _ in range(3):
+        await world.subscribe(await world.customer(), price)
+    began = len(await world.events())
+    await world.advance("2025-03-02")
+    told = [event for event in (await world.events())[began:] if "clock" not in event.type]
+    created = [event.created.seconds for event in told]
+    assert created == sorted(created)
+    assert len({event.customer for event in told[:4]}) == 3
+
+
 async def test_canonical_order_of_the_expiry(client: BillingClient) -> None:
     world = await World.begin(client, "2025-01-01")
     await world.subscribe(await world.customer(BAD), await world.price(3100))

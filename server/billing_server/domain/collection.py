@@ -63,6 +63,12 @@ def chargeable_method(turn: Turn, method_id: str, field: str) -> PaymentMethod:
     return method
 
 
+def awaits_confirmation(turn: Turn, invoice: Invoice) -> bool:
+    """Whether it is the first invoice of an incomplete subscription, which only its caller pays (semantics 2.1)."""
+    subscription = turn.subscription_of(invoice)
+    return subscription is not None and subscription.status == "incomplete"
+
+
 def refuse_unresolved(turn: Turn, invoice: Invoice) -> None:
     """No second attempt, and no change of amounts, while it is unknown whether money moved."""
     if turn.unresolved_attempt(invoice.id) is not None:
@@ -292,7 +298,7 @@ def failed(
     """
     scheduled = attempt.kind != "manual" or invoice.attempt_count == 0
     first_failure = invoice.first_failure_at or (attempt.due_at if scheduled else None)
-    retried = scheduled and _retried(invoice)
+    retried = scheduled and _retried(turn, invoice)
     automation = _automation(turn, invoice) if retried and invoice.first_failure_at is None else None
     owned = automation is not None or invoice.automation_run is not None
     retries_done = invoice.retries_done + (1 if attempt.kind == "retry" else 0)
@@ -399,8 +405,13 @@ def end_invoice(turn: Turn, invoice: Invoice, action: str) -> None:
         void(turn, invoice)
 
 
-def _retried(invoice: Invoice) -> bool:
-    """Whether failures of this invoice lead to retries (semantics 6): not while auto_advance is off."""
+def _retried(turn: Turn, invoice: Invoice) -> bool:
+    """Whether failures of this invoice lead to retries (semantics 6).
+
+    Not while auto_advance is off, and never those of the first invoice of an incomplete subscription.
+    """
+    if awaits_confirmation(turn, invoice):
+        return False
     return invoice.auto_advance and invoice.collection_method == "charge_automatically" and invoice.status == "open"
 
 

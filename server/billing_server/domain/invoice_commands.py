@@ -10,6 +10,7 @@ from msgspec import UNSET
 from billing_server.domain import automation_runs, correspondence, standing
 from billing_server.domain.calendar import DAY
 from billing_server.domain.collection import (
+    awaits_confirmation,
     chargeable_method,
     collect,
     end_invoice,
@@ -198,6 +199,8 @@ def _auto_advance(turn: Turn, invoice: Invoice, wanted: bool) -> dict[str, Any]:
 
 def _next_attempt(turn: Turn, invoice: Invoice, soon: int) -> int | None:
     """Go on with the retry schedule where it stands; what is already past is made up for soon."""
+    if awaits_confirmation(turn, invoice):
+        return None
     if invoice.first_failure_at is None or invoice.last_attempt_due_at is None:
         return soon
     policy = turn.settings.one_off_retry_policy if invoice.subscription is None else turn.settings.retry_policy

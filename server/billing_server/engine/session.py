@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 
 import msgspec
 
@@ -50,6 +51,7 @@ class Session:
         self.refunds: list[Refund] = []
         self.events_saved = 0
         self.unfinished = 0
+        self._time_passed = False
 
     def carry_out(self, work: Work, customer: str | None) -> Answered:
         """Decide one command on what its neighbours before it have left."""
@@ -141,6 +143,7 @@ class Session:
             pages=self._pages,
             new_id=self._new_id,
         )
+        self._time_passed = True
         self._books[customer] = decision.book
         self._events += decision.events
         self._messages += decision.messages
@@ -221,6 +224,9 @@ class Session:
             for customer, book in self._books.items()
             if self._before.get(customer) is not book
         ]
+        if self._time_passed:
+            # Books were advanced one after the other; what happened in them is told in the order of time.
+            self._events.sort(key=attrgetter("created"))
         rows = event_rows(self._unit.account_id, self._events)
         if saved or rows or self._answers:
             await self._unit.save(saved, rows, list(self._answers.values()), self._messages)

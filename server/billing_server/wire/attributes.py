@@ -75,7 +75,8 @@ def as_shown(obj: msgspec.Struct, attributes: Mapping[str, Any]) -> Mapping[str,
     if not attributes.keys().isdisjoint(("items", *_PERIOD)):
         period = {name: attributes.get(name, getattr(obj, name)) for name in _PERIOD}
         shown["items"] = [_set_fields(item) | period for item in attributes.get("items", obj.items)]
-    if not attributes.keys().isdisjoint(_OF_ANCHOR):
+    ends = obj.cancel_at is not None or attributes.get("cancel_at") is not None
+    if ends and not attributes.keys().isdisjoint(_OF_ANCHOR):
         before = msgspec.structs.replace(obj, **{name: attributes[name] for name in _OF_ANCHOR if name in attributes})
         shown.pop("billing_cycle_anchor", None)
         if cycle.shown_anchor(before) != cycle.shown_anchor(obj):
