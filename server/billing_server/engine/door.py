@@ -215,7 +215,10 @@ class Door:
             return Woken(horizon=moment)
         pages = await self._pages.at(unit, opening.pages_version)
         horizon = moment
-        if test_clock is not None:
+        late: tuple[int, ...] = ()
+        if test_clock is None:
+            late = tuple(moment - unit.wake_at(customer) for customer in claimed)
+        else:
             # Books of one clock move together: all to the latest due time among them, few of them a little further.
             latest = max(unit.wake_at(customer) for customer in claimed)
             horizon = min(moment, latest if len(claimed) == limit else latest + DAY)
@@ -238,7 +241,7 @@ class Door:
             unfinished=session.unfinished,
             events=session.events_saved,
             horizon=horizon,
-            late=() if test_clock is not None else tuple(moment - unit.wake_at(customer) for customer in claimed),
+            late=late,
             charges=tuple(session.charges),
             refunds=tuple(session.refunds),
         )
