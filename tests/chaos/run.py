@@ -204,6 +204,7 @@ async def _audited(victims: Victims, calls: Calls, readers: list[Reader], found:
     result.states.update(change.state for change in calls.changes)
     ledger = Ledger(victims.gateway.ledger_file)
     result.findings += await audit.money(victims.database, ledger)
+    result.findings += await audit.moments(victims.database)
     result.audited["ledger entries"] = len(ledger.entries())
     ledger.close()
     result.findings += await audit.commands(calls)
