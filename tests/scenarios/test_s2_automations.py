@@ -9,6 +9,7 @@ import pytest
 from billing_client import BillingClient, BillingError
 from billing_server.bootstrap import Server
 from billing_server.engine import engine
+from billing_server.engine.runs_in_flight import end_runs_in_flight
 from billing_server.store.errors import StoreUnavailable
 from tests.scenarios.test_mail import messages
 from tests.scenarios.world import BAD, OK, World, at, base, word
@@ -336,14 +337,14 @@ async def test_a_repeated_request_ends_the_runs_that_the_first_one_left(
     client: BillingClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database goes away after the automation was marked; the client repeats its request with the same key."""
-    real, calls = engine.end_runs_in_flight, 0
+    calls = 0
 
     async def failing_once(*arguments: Any) -> int:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise StoreUnavailable("the database went away")
-        return await real(*arguments)
+        return await end_runs_in_flight(*arguments)
 
     monkeypatch.setattr(engine, "end_runs_in_flight", failing_once)
     world = await World.begin(client, "2025-01-01")
