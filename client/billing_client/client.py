@@ -30,6 +30,7 @@ from billing.v1.schedule_service_pb2_grpc import SubscriptionScheduleServiceStub
 from billing.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from billing.v1.test_clock_service_pb2 import AdvanceTestClockProgress, AdvanceTestClockRequest
 from billing.v1.test_clock_service_pb2_grpc import TestClockServiceStub
+from billing.v1.webhook_service_pb2_grpc import WebhookServiceStub
 from billing_client import backtests, clocks, usage
 from billing_client import pages as paging
 from billing_client.calls import GatheringCalls, StreamCalls, UnaryCalls, idempotency_key
@@ -51,8 +52,8 @@ class BillingClient:
     retry: how failed attempts are repeated; changes carry the same idempotency key each time.
 
     The attributes `account`, `automations`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`,
-    `payments`, `event_log` and `test_clocks` are the generated stubs of the services. Their unary calls raise
-    BillingError. An idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
+    `payments`, `event_log`, `webhooks` and `test_clocks` are the generated stubs of the services. Their unary calls
+    raise BillingError. An idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
 
     Raises ApiKeyMissing when there is no key.
     """
@@ -89,6 +90,7 @@ class BillingClient:
         self.meters = MeterServiceStub(self._channel)
         self.payments = PaymentServiceStub(self._channel)
         self.event_log = EventServiceStub(self._channel)
+        self.webhooks = WebhookServiceStub(self._channel)
         self.test_clocks = TestClockServiceStub(self._channel)
 
     async def __aenter__(self) -> BillingClient:

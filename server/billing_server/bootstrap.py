@@ -26,7 +26,9 @@ from billing_server.config import Address, Config
 from billing_server.delivery.letter import Sender
 from billing_server.delivery.mail import Mail
 from billing_server.delivery.outbox import FolderOutbox, SmtpOutbox, SmtpServer
+from billing_server.delivery.receivers import Receivers
 from billing_server.delivery.streams import EventStreams
+from billing_server.delivery.webhooks import WebhookDispatcher
 from billing_server.engine.engine import Engine
 from billing_server.gateways.port import PaymentGateway
 from billing_server.gateways.remote import GatewayTls, RemoteGateway
@@ -108,7 +110,7 @@ def _content(path: Path | None) -> bytes | None:
 async def open_engine(config: Config, database_url: str) -> Engine:
     """An engine on a migrated database, not started. Raises StoreUnavailable."""
     store = await Store.open(database_url, max_connections=config.database_connections)
-    return Engine(store, make_gateway(config, store))
+    return Engine(store, make_gateway(config, store), allow_private_webhooks=config.webhook_allow_private)
 
 
 class Server:
@@ -132,6 +134,8 @@ class Server:
         )
         self._backlog = Backlog()
         self.mail = make_mail(config, engine.store)
+        receivers = Receivers(allow_private=config.webhook_allow_private)
+        self.webhooks = WebhookDispatcher(engine.store, engine.bell, engine.webhooks, receivers)
         self._health = aio_health.HealthServicer()
         self._server = grpc.aio.server(options=_options(config))
         self._metrics_server: MetricsServer | None = None
@@ -158,7 +162,7 @@ class Server:
             self._server.add_generic_rpc_handlers((reflection_handlers(described),))
             channelz.add_channelz_servicer(self._server)
         self._listen()
-        self._metrics.watch(self.engine, self.limits, self.event_streams, self._backlog, self.mail)
+        self._metrics.watch(self.engine, self.limits, self.event_streams, self._backlog, self.mail, self.webhooks)
         if self._config.metrics_listen is not None:
             try:
                 self._metrics_server = self._metrics.serve(self._config.metrics_listen)
@@ -167,6 +171,7 @@ class Server:
             self._watchers.append(asyncio.create_task(self._count_backlog(), name="count what is due"))
         await self.engine.start()
         self.mail.start()
+        self.webhooks.start()
         await self._server.start()
         await self._tell_health(_SERVING)
         self._watchers.append(asyncio.create_task(self._watch(), name="watch the engine's health"))
@@ -199,6 +204,7 @@ class Server:
         while True:
             try:
                 self._backlog.books, self._backlog.seconds = await self.engine.store.due_backlog()
+                self._backlog.webhooks = await self.engine.store.webhook_backlog()
             except StoreError as error:
                 LOGGER.warning("what is due was not counted: %s", error)
             await asyncio.sleep(_BACKLOG_SECONDS)
@@ -218,7 +224,7 @@ class Server:
         self._open_streams.drain()
         await self._end_calls(seconds)
         await self._open_streams.close()
-        await asyncio.gather(self.engine.close(seconds), self.mail.close(seconds))
+        await asyncio.gather(self.engine.close(seconds), self.mail.close(seconds), self.webhooks.close(seconds))
         await self.engine.store.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)

@@ -1,4 +1,5 @@
-"""Prometheus metrics of one process: calls by code and latency, streams, due work, charges, e-mail, parked books."""
+"""Prometheus metrics of one process: calls by code and latency, streams, due work, charges, e-mail, webhooks,
+parked books."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from billing_server.api.limits import Limits
 from billing_server.config import Address
 from billing_server.delivery.mail import Mail
 from billing_server.delivery.streams import EventStreams
+from billing_server.delivery.webhooks import WebhookDispatcher
 from billing_server.engine.engine import Engine
+from billing_server.store.webhook import WebhookBacklog
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -53,9 +56,17 @@ class Metrics:
         series[0].inc()
         series[1].observe(seconds)
 
-    def watch(self, engine: Engine, limits: Limits, streams: EventStreams, backlog: Backlog, mail: Mail) -> None:
+    def watch(
+        self,
+        engine: Engine,
+        limits: Limits,
+        streams: EventStreams,
+        backlog: Backlog,
+        mail: Mail,
+        webhooks: WebhookDispatcher,
+    ) -> None:
         """Show the state of these parts as well."""
-        self.registry.register(_Parts(engine, limits, streams, backlog, mail))
+        self.registry.register(_Parts(engine, limits, streams, backlog, mail, webhooks))
 
     def serve(self, address: Address) -> MetricsServer:
         """Answer scrapes over HTTP in a thread of its own. Raises OSError when the address is taken."""
@@ -78,21 +89,32 @@ class MetricsServer:
 
 
 class Backlog:
-    """What was due but not yet billed when that was last looked at: books, and seconds since the first was due."""
+    """What was due but not yet billed when that was last looked at: books, and seconds since the first was due.
+    And the webhooks that wait."""
 
     books = 0
     seconds = 0
+    webhooks = WebhookBacklog()
 
 
 class _Parts(Collector):
     """What the parts of the process say of themselves. Read from the scraping thread: plain numbers only."""
 
-    def __init__(self, engine: Engine, limits: Limits, streams: EventStreams, backlog: Backlog, mail: Mail) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        streams: EventStreams,
+        backlog: Backlog,
+        mail: Mail,
+        webhooks: WebhookDispatcher,
+    ) -> None:
         self._engine = engine
         self._limits = limits
         self._streams = streams
         self._backlog = backlog
         self._mail = mail
+        self._webhooks = webhooks
 
     def collect(self) -> Iterable[Metric]:
         """All values as they are now."""
@@ -114,6 +136,17 @@ class _Parts(Collector):
         for outcome, count in sorted(self._mail.outcomes.items()):
             messages.add_metric([outcome], count)
         yield messages
+        waiting = self._backlog.webhooks
+        yield _gauge("billing_webhooks_pending", "Webhooks on their way.", waiting.pending)
+        yield _gauge("billing_webhooks_late_seconds", "Time since the first of them was due.", waiting.late_seconds)
+        yield _gauge(
+            "billing_webhooks_behind_events", "Events that the slowest healthy endpoint has not got.", waiting.behind
+        )
+        yield _gauge("billing_webhook_endpoints_sick", "Endpoints that are only sounded out.", waiting.sick)
+        webhooks = CounterMetricFamily("billing_webhooks", "Tries to send a webhook.", labels=["outcome"])
+        for outcome, count in sorted(self._webhooks.outcomes.items()):
+            webhooks.add_metric([outcome], count)
+        yield webhooks
 
 
 def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:

@@ -33,6 +33,8 @@ UNKNOWN_OF = {
     "automation": "bauto",
     "automation_run": "bautorun",
     "event": "evt",
+    "webhook_endpoint": "we",
+    "webhook_delivery": "wd",
     "api_key": "key",
     "product": "prod",
 }
@@ -108,6 +110,7 @@ async def test_every_method_needs_its_scope(server: Server, owner: Caller, world
 async def test_objects_of_others_are_as_unknown_ones(server: Server, world: World, name: str) -> None:
     stranger = await new_caller(server)
     unknown = {thing: f"{prefix}_0000000000000000000000" for thing, prefix in UNKNOWN_OF.items()}
+    unknown["webhook_delivery"] = f"wd_{0:034d}"
     unknown["event"] = f"evt_{stranger.account_id[-10:]}000000099999"
     try:
         told = [await _told(stranger, name, ids) for ids in (world, unknown)]

@@ -29,6 +29,8 @@ from billing.v1.schedule_model_pb2 import PhaseItem
 from billing.v1.schedule_service_pb2 import CreateSubscriptionScheduleRequest, PhaseParams
 from billing.v1.subscription_service_pb2 import CreateSubscriptionRequest, ItemParams
 from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
+from billing.v1.webhook_service_pb2 import CreateWebhookEndpointRequest
+from billing_server.domain.webhook import WebhookDelivery, delivery_id
 from billing_server.wire.contract import METHODS
 from tests.serving import Caller
 
@@ -106,6 +108,7 @@ async def build(caller: Caller) -> World:
         CreateMeterRequest(display_name="Calls", event_name="calls", formula=METER_FORMULA_SUM), metadata=login
     )
     runs = await caller.automations.ListAutomationRuns(ListAutomationRunsRequest(customer=customer), metadata=login)
+    endpoint = await _endpoint(caller)
     events = await caller.events.ListEvents(ListEventsRequest(page_size=1), metadata=login)
     return {
         "customer": customer,
@@ -126,9 +129,33 @@ async def build(caller: Caller) -> World:
         "event": events.events[0].id,
         "automation": automation.id,
         "automation_run": runs.automation_runs[0].id,
+        "webhook_endpoint": endpoint,
+        "webhook_delivery": delivery_id(endpoint, 1),
         "api_key": caller.key_id,
         "product": (await _product_of(caller, price)),
     }
+
+
+async def _endpoint(caller: Caller) -> str:
+    """An endpoint that no event is sent to, but with a delivery that failed once."""
+    request = CreateWebhookEndpointRequest(url="https://shop.example/billing", event_types=["none.such"])
+    made = await caller.webhooks.CreateWebhookEndpoint(request, metadata=caller.login)
+    endpoint: str = made.webhook_endpoint.id
+    failed = WebhookDelivery(
+        id=delivery_id(endpoint, 1),
+        created=1_700_000_000,
+        endpoint=endpoint,
+        event="evt_000000000001",
+        position=1,
+        event_type="none.such",
+        state="failed",
+        started_at=1_700_000_000,
+        due_at=None,
+        settled_at=1_700_000_000,
+    )
+    async with caller.server.engine.store.webhooks(caller.account_id) as unit:
+        await unit.add([failed], {})
+    return endpoint
 
 
 async def _product_of(caller: Caller, price: str) -> str:
@@ -231,6 +258,14 @@ REQUESTS: Mapping[str, Any] = {
     "AutomationService/CancelAutomationRun": {"id": "$automation_run"},
     "AutomationService/DisableAutomation": {"id": "$automation", "runs_in_flight": "RUNS_IN_FLIGHT_CANCEL_ALL"},
     "AutomationService/DeleteAutomation": {"id": "$automation"},
+    "WebhookService/CreateWebhookEndpoint": {"url": "https://other.example/hooks", "event_types": ["none.such"]},
+    "WebhookService/GetWebhookEndpoint": {"id": "$webhook_endpoint"},
+    "WebhookService/ListWebhookEndpoints": {},
+    "WebhookService/UpdateWebhookEndpoint": {"id": "$webhook_endpoint", "description": "the shop"},
+    "WebhookService/RotateWebhookSecret": {"id": "$webhook_endpoint"},
+    "WebhookService/GetWebhookDelivery": {"id": "$webhook_delivery"},
+    "WebhookService/ListWebhookDeliveries": {"endpoint": "$webhook_endpoint"},
+    "WebhookService/RedeliverWebhookDelivery": {"id": "$webhook_delivery"},
     "SubscriptionScheduleService/ReleaseSubscriptionSchedule": {"id": "$schedule"},
     "SubscriptionScheduleService/CancelSubscriptionSchedule": {"id": "$schedule"},
     "SubscriptionService/CancelSubscription": {"id": "$subscription"},
@@ -239,6 +274,7 @@ REQUESTS: Mapping[str, Any] = {
     "CustomerService/DetachPaymentMethod": {"id": "$payment_method"},
     "CustomerService/DeleteCustomer": {"id": "$customer"},
     "TestClockService/DeleteTestClock": {"id": "$clock"},
+    "WebhookService/DeleteWebhookEndpoint": {"id": "$webhook_endpoint"},
 }
 """A request for each method, as JSON with `$names` in the place of ids; what destroys stands last."""
 

@@ -26,6 +26,7 @@ from billing.v1 import (
     schedule_model_pb2,
     subscription_model_pb2,
     test_clock_model_pb2,
+    webhook_model_pb2,
 )
 from billing.v1.customer_model_pb2 import Customer
 from billing.v1.customer_service_pb2 import GetCustomerRequest, ListCustomersRequest, ListCustomersResponse
@@ -189,6 +190,7 @@ def test_every_column_exists() -> None:
         schedule_model_pb2,
         subscription_model_pb2,
         test_clock_model_pb2,
+        webhook_model_pb2,
     ]
     kinds = {kind.name: kind for module in modules for kind in module.DESCRIPTOR.message_types_by_name.values()}
     for name in rendering._COLUMNS:

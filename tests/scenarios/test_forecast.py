@@ -31,7 +31,7 @@ SEED = int(os.environ.get("BILLING_SEED", "0")) or (
 )
 DAYS = 150
 DAY = 86_400
-ID = re.compile(r"\b(in|il|ii|pi|si|cbtxn|sub|sub_sched|upcoming_sub)_[0-9a-z]+\b")
+ID = re.compile(r"\b(in|il|ii|pi|si|cbtxn|sub|sub_sched|upcoming_sub|bautorun)_[0-9a-z]+\b")
 
 UNFORESEEN = frozenset({"clientSecret", "id", "message"})
 """What no forecast can know: secrets, ids, and the words in which a gateway declines."""

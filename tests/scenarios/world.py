@@ -24,6 +24,7 @@ from billing.v1 import (
     schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
+    webhook_service_pb2,
 )
 from billing_client import BillingClient
 
@@ -41,6 +42,7 @@ _SERVICES = {
     "subscriptions": subscription_service_pb2,
     "schedules": schedule_service_pb2,
     "test_clocks": test_clock_service_pb2,
+    "webhooks": webhook_service_pb2,
 }
 
 

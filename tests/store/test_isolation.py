@@ -19,7 +19,10 @@ from billing_server.store.test_gateway import GatewayRow
 from tests.store import samples
 from tests.store.samples import NOW, OPEN, SETTLED
 
-SEEN_WHEN_SWEEPING = {"accounts", "books", "messages", "test_clocks"}
+SEEN_WHEN_SWEEPING = {
+    *("accounts", "books", "event_heads", "messages", "test_clocks"),
+    *("webhook_cursors", "webhook_deliveries"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,11 @@ async def full_account(store: Store, account_id: str) -> str:
         )
         await unit.insert_meter_events([(owner.id, "mtr_1", bytes(16), NOW, 1, NOW)])
         await unit.save_tallies([(Bucket(owner.id, "mtr_1", 60, NOW - NOW % 60), Tally(1, 1, 1, NOW, NOW))], [])
+        endpoint = samples.webhook_endpoint()
+        await unit.webhooks.insert_endpoint(endpoint)
+        await unit.webhooks.add_secret(endpoint.id, b"secret")
+        await unit.webhooks.begin(endpoint.id)
+        await unit.webhooks.add([samples.webhook_delivery(endpoint, state="failed", due_at=None, settled_at=NOW)], {})
         await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row], [samples.message(owner)])
     did = GatewayRow(key="pa_1", fingerprint=b"print", outcome=b"{}", effects=1, created=NOW)
     await store.remember_charges(account_id, [did])

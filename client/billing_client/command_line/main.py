@@ -29,6 +29,7 @@ from billing_client.command_line import (
     replays,
     schedules,
     subscriptions,
+    webhooks,
 )
 from billing_client.command_line.session import INTERRUPTED, GlobalOptions
 
@@ -54,6 +55,7 @@ app.add_typer(invoices.items, name="invoice-items")
 app.add_typer(credit_notes.app, name="credit-notes")
 app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(mail.app, name="mail")
 app.add_typer(clocks.app, name="clock")
 app.add_typer(replays.app, name="replay")

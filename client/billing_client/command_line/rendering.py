@@ -54,6 +54,8 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "PaymentAttempt": ("id", "number", "kind", "state", "amount", "error.code", "error.decline_code", "due_at"),
     "Refund": ("id", "invoice", "amount", "reason", "status", "created"),
     "Event": ("position", "created", "type", "object_id", "customer"),
+    "WebhookEndpoint": ("id", "created", "url", "event_types", "status", "disabled_reason"),
+    "WebhookDelivery": ("id", "created", "event_type", "event", "state", "attempts", "due_at", "error"),
     "TestClock": ("id", "name", "frozen_time", "status"),
     "Automation": ("id", "name", "trigger", "priority", "enabled", "recipe"),
     "AutomationCondition": (

@@ -19,6 +19,7 @@ from billing_server.api import (
     schedules,
     subscriptions,
     test_clocks,
+    webhooks,
 )
 from billing_server.api.chain import Chain
 from billing_server.api.endpoints import Endpoint
@@ -36,6 +37,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *payments.ENDPOINTS,
     *events.ENDPOINTS,
     *test_clocks.ENDPOINTS,
+    *webhooks.ENDPOINTS,
 )
 
 SERVICE_NAMES: Final = tuple(service.full_name for service in SERVICES)

@@ -3,7 +3,8 @@
 There is no switch between the two: a stream only ever takes what comes after the position that it has reached,
 from the tail that it shares with the account's other streams or from the log, and waits when there is nothing.
 The bell wakes it; a look now and then finds what a lost ring would hide. No connection is held while a batch is
-being sent, so a slow reader costs one batch of memory and nothing else.
+being sent, so a slow reader costs the memory of two readings, a megabyte or two, and nothing else: one that is being
+sent, and the next, which is begun meanwhile so that the database and the network work at the same time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +28,9 @@ BATCH_DEFAULT: Final = 100
 BATCH_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 1_000_000
 """A batch that grows beyond is sent in parts: clients accept 4 MiB unless they are told otherwise."""
+
+READ_MAX: Final = 1_000
+"""Events that are read at once, for several batches: a transaction for each hundred would cost more than sending it."""
 
 _FIRST_READ: Final = 50
 """How many events are read while it is not known how large they are."""
@@ -82,23 +86,29 @@ class EventStreams:
             self._bell.listening(account_id) as rung,
             self._tail(account_id) as tail,
             self._progress() as progress,
+            contextlib.closing(_Ahead()) as ahead,
         ):
             progress.reached = await self._start(account_id, wanted.after)
             told_at, caught_up, look = time.monotonic(), False, True
-            limit = min(wanted.batch_max, _FIRST_READ)
+            limit = _FIRST_READ
             while True:
                 rung.clear()
                 if look:
                     await tail.refresh()
-                page = tail.take(progress.reached, limit, wanted.events)
+                page, in_log = await ahead.taken(), True
+                if page is None:
+                    page = tail.take(progress.reached, limit, wanted.events)
+                    in_log = page is None
                 if page is None:
                     page = await self._look(account_id, wanted.events, progress.reached, limit)
-                limit = min(wanted.batch_max, _fitting(page.events))
+                limit = min(READ_MAX, _fitting(page.events))
                 progress.head, progress.reached = page.head, page.scanned_to
                 at_head = page.scanned_to >= page.head
+                if in_log and not at_head:
+                    ahead.begin(self._look(account_id, wanted.events, page.scanned_to, limit))
                 silent_for = time.monotonic() - told_at
                 if page.events or (at_head and not caught_up) or silent_for >= wanted.heartbeat_seconds:
-                    for batch in _batches(account_id, page, caught_up=at_head):
+                    for batch in _batches(account_id, page, wanted.batch_max, caught_up=at_head):
                         yield batch
                     told_at = time.monotonic()
                 caught_up = caught_up or at_head
@@ -155,6 +165,28 @@ class EventStreams:
         return page
 
 
+class _Ahead:
+    """The next reading of the log, if it has been begun."""
+
+    def __init__(self) -> None:
+        self._reading: asyncio.Task[EventPage] | None = None
+
+    def begin(self, reading: Coroutine[Any, Any, EventPage]) -> None:
+        """Read while something else is done. What goes wrong is told when it is taken."""
+        self._reading = asyncio.create_task(reading)
+        self._reading.add_done_callback(lambda task: None if task.cancelled() else task.exception())
+
+    async def taken(self) -> EventPage | None:
+        """What was read; None when nothing was begun. Raises what the reading raised."""
+        reading, self._reading = self._reading, None
+        return None if reading is None else await reading
+
+    def close(self) -> None:
+        """Nobody wants it any more."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+
 def _fitting(events: Sequence[StoredEvent]) -> int:
     """How many events like these make a batch of the largest size: so many are read next, and held in memory."""
     size = sum(len(event.payload) for event in events)
@@ -176,12 +208,12 @@ def _refuse_gap(after: int, oldest: int, head: int) -> None:
         )
 
 
-def _batches(account_id: str, page: EventPage, *, caught_up: bool) -> Iterator[bytes]:
+def _batches(account_id: str, page: EventPage, batch_max: int, *, caught_up: bool) -> Iterator[bytes]:
     """The events as batches of bounded size, at least one; only the last may tell that it reaches the head."""
     part: list[tuple[int, bytes]] = []
     size = 0
     for event in page.events:
-        if part and size + len(event.payload) > BATCH_BYTES_MAX:
+        if part and (len(part) == batch_max or size + len(event.payload) > BATCH_BYTES_MAX):
             yield event_batch_bytes(account_id, part, page.head, caught_up=False)
             part, size = [], 0
         part.append((event.position, event.payload))

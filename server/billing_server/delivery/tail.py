@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from billing_server.domain.event import is_of_type
 from billing_server.store.event import EVERYTHING, EventFilter, EventPage, StoredEvent
 from billing_server.store.store import Store
 
@@ -100,8 +101,4 @@ def _matches(event: StoredEvent, wanted: EventFilter) -> bool:
         return False
     if wanted.object_ids and event.object_id not in wanted.object_ids:
         return False
-    return not wanted.types or any(_is_of_type(event.type, name) for name in wanted.types)
-
-
-def _is_of_type(event_type: str, name: str) -> bool:
-    return event_type.startswith(name[:-1]) if name.endswith("*") else event_type == name
+    return not wanted.types or any(is_of_type(event.type, name) for name in wanted.types)

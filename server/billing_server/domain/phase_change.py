@@ -237,8 +237,10 @@ def as_of(turn: Turn, subscription: Subscription, moment: int) -> Subscription:
     if not ahead:
         return subscription
     known = {item.price: item for item in subscription.items}
+    # What only begins then has no usage so far.
+    begun = msgspec.structs.replace(subscription.items[0], usage_from=moment)
     items = tuple(
-        msgspec.structs.replace(known.get(item.price, subscription.items[0]), price=item.price, quantity=item.quantity)
+        msgspec.structs.replace(known.get(item.price, begun), price=item.price, quantity=item.quantity)
         for item in ahead[0].items
     )
     return msgspec.structs.replace(subscription, items=items)

@@ -44,6 +44,7 @@ from billing_server.engine.session import target_field
 from billing_server.engine.test_clocks import TestClocks
 from billing_server.engine.timekeeper import Timekeeper
 from billing_server.engine.usage import with_usage
+from billing_server.engine.webhooks import Webhooks
 from billing_server.engine.work import Answer, Answered, Caller, Origin, Work
 from billing_server.gateways.port import PaymentGateway
 from billing_server.store.errors import StoreUnavailable
@@ -61,9 +62,12 @@ T = TypeVar("T")
 
 
 class Engine:
-    """One process's engine: door, cashier, timekeeper and test clocks on one store."""
+    """One process's engine: door, cashier, timekeeper and test clocks on one store.
 
-    def __init__(self, store: Store, gateway: PaymentGateway) -> None:
+    `allow_private_webhooks` lets webhooks go to addresses that are not public, for development.
+    """
+
+    def __init__(self, store: Store, gateway: PaymentGateway, *, allow_private_webhooks: bool = False) -> None:
         self.store = store
         self.gateway = gateway
         self.new_id = IdSource()
@@ -73,6 +77,7 @@ class Engine:
         self.group = GroupCommit(self.door.execute)
         self.cashier = Cashier(gateway, self.group)
         self.api_keys = ApiKeys(store, self.door, self.new_id)
+        self.webhooks = Webhooks(store, self.door, self.new_id, allow_private=allow_private_webhooks)
         self.metering = Metering(store, self.pages)
         self.clocks = TestClocks(store, self.door, self.cashier, self.new_id, self.bell)
         self.timekeeper = Timekeeper(store, self.door, self.cashier, self.clocks)
@@ -147,6 +152,8 @@ class Engine:
     async def execute(self, account_id: str, command: c.Command, caller: Caller) -> Answer:
         """Validate and carry out a command; a charge that it needs is settled before the answer. Raises refusals."""
         validate(command, now=self._now())
+        if self.webhooks.takes(command):
+            return await self._finishing(lambda: self.webhooks.execute(account_id, command, caller))
         if is_about_pages(command):
             return await self._finishing(lambda: self._change_pages(account_id, command, caller))
         return await self._finishing(lambda: self._execute(account_id, command, caller))

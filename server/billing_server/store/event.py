@@ -21,18 +21,22 @@ WINDOW_POSITIONS: Final = 20_000
 """How many positions one filtered read looks at, at most: a rare type must not become an endless scan."""
 
 
-_WITHOUT_CUSTOMER: Final = ("prod_", "price_", "mtr_", "clock_", "acct_")
+_WITHOUT_CUSTOMER: Final = ("prod_", "price_", "mtr_", "clock_", "acct_", "we_")
 """Objects that belong to no customer; their events are indexed by their own ids."""
 
 
 class EventRow(msgspec.Struct, frozen=True):
-    """An event to be written; its position is given when it is. `created` is engine or test-clock time."""
+    """An event to be written; its position is given when it is. `created` is engine or test-clock time.
+
+    A `quiet` one is for readers of the log alone.
+    """
 
     type: str
     customer: str | None
     object_id: str
     created: int
     payload: bytes
+    quiet: bool = False
 
 
 class StoredEvent(msgspec.Struct, frozen=True):
@@ -88,7 +92,7 @@ _row_values = attrgetter(*EventRow.__struct_fields__)
 
 
 def row_of(event: EventRow) -> tuple[object, ...]:
-    """An event as a value of the type `event_row`."""
+    """An event as a value of the type `event_row_2`."""
     values: tuple[object, ...] = _row_values(event)
     return values
 

@@ -28,6 +28,7 @@ from billing_server.store.test_clock import TEST_CLOCKS
 from billing_server.store.test_gateway import GATEWAY_ROWS, GatewayRow, RememberedRow
 from billing_server.store.unit import Unit
 from billing_server.store.view import View
+from billing_server.store.webhook import CURSORS, WEBHOOK_DELIVERIES, WebhookBacklog, WebhookUnit
 
 _SWEEP: Final = "SET LOCAL app.sweep = 'on'"
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]{2,128}")
@@ -179,6 +180,49 @@ class Store:
         """Drop a slice of the messages settled before a moment of real time; 0 when none is left."""
         async with self._database.transaction(account_setting(account_id)) as transaction:
             query = MESSAGES.queries["purge"]
+            return await transaction.connection.execute(query, account_id, before, _PURGED_AT_ONCE)
+
+    # --- webhooks
+
+    @contextlib.asynccontextmanager
+    async def webhooks(self, account_id: str) -> AsyncIterator[WebhookUnit]:
+        """A transaction on the account's webhooks alone."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            yield WebhookUnit(account_id, transaction)
+
+    async def accounts_with_webhooks(self) -> list[str]:
+        """Accounts that have enabled endpoints."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            records = await transaction.connection.fetch(CURSORS["accounts"])
+            return [record[0] for record in records]
+
+    async def webhook_endpoints_behind(self) -> list[tuple[str, str]]:
+        """Accounts and ids of the endpoints for which there are events that nobody has looked at."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            records = await transaction.connection.fetch(CURSORS["behind"])
+            return [(record[0], record[1]) for record in records]
+
+    async def webhook_endpoints_due(self, now: int | None = None) -> list[tuple[str, str, int]]:
+        """Accounts, ids and failures in a row of the endpoints with deliveries to try, now or at `now`; well ones
+        first."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            connection = transaction.connection
+            moment = await connection.fetchval(CURSORS["now"]) if now is None else now
+            records = await connection.fetch(CURSORS["due"], moment)
+            return [(record[0], record[1], record[2]) for record in records]
+
+    async def webhook_backlog(self) -> WebhookBacklog:
+        """What waits to be sent."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            connection = transaction.connection
+            moment = await connection.fetchval(CURSORS["now"])
+            (record,) = await connection.fetch(CURSORS["backlog"], moment)
+            return WebhookBacklog(*record)
+
+    async def purge_webhook_deliveries(self, account_id: str, before: int) -> int:
+        """Drop a slice of the deliveries settled before a moment of real time; 0 when none is left."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            query = WEBHOOK_DELIVERIES.queries["purge"]
             return await transaction.connection.execute(query, account_id, before, _PURGED_AT_ONCE)
 
     # --- housekeeping

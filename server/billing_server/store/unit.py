@@ -32,6 +32,7 @@ from billing_server.store.loading import Loader
 from billing_server.store.message import MESSAGES
 from billing_server.store.saving import SavedBook, Saver
 from billing_server.store.test_clock import TEST_CLOCKS
+from billing_server.store.webhook import WebhookUnit
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,6 +251,13 @@ class Unit:
     async def update_api_key(self, key: ApiKey) -> None:
         """Keep a changed key; revoking one is such a change."""
         await self._connection.execute(API_KEYS.queries["update"], self.account_id, API_KEYS.encode([key]))
+
+    # --- webhooks
+
+    @property
+    def webhooks(self) -> WebhookUnit:
+        """The account's webhooks, in this transaction."""
+        return WebhookUnit(self.account_id, self._transaction)
 
     # --- test clocks
 

@@ -42,6 +42,12 @@ from billing_server.store.rows import Rows
 from billing_server.store.schedule import SCHEDULES, ScheduleFilter
 from billing_server.store.subscription import SUBSCRIPTIONS, SubscriptionFilter
 from billing_server.store.test_clock import TEST_CLOCKS, TestClockFilter
+from billing_server.store.webhook import (
+    WEBHOOK_DELIVERIES,
+    WEBHOOK_ENDPOINTS,
+    WebhookDeliveryFilter,
+    WebhookEndpointFilter,
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -64,6 +70,8 @@ _LISTED: Final[Mapping[type[Filter[Any]], Rows[Any]]] = {
     ScheduleFilter: SCHEDULES,
     SubscriptionFilter: SUBSCRIPTIONS,
     TestClockFilter: TEST_CLOCKS,
+    WebhookDeliveryFilter: WEBHOOK_DELIVERIES,
+    WebhookEndpointFilter: WEBHOOK_ENDPOINTS,
 }
 _ROWS: Final[Mapping[type[msgspec.Struct], Rows[Any]]] = {rows.struct: rows for rows in _LISTED.values()}
 

@@ -19,6 +19,7 @@ from tests.domain.rules.sights import (
     refused,
     sub,
     totals,
+    upcoming,
 )
 from tests.domain.rules.steps import (
     Row,
@@ -34,6 +35,7 @@ from tests.domain.rules.steps import (
     subscribe,
     to,
     update,
+    use,
 )
 from tests.domain.rules.story import Story
 
@@ -309,6 +311,18 @@ CHANGING = [
         sub(items__0__price="M30", status="active"),
         invoices("paid", "void", "void"),
         plan(status="active"),
+    ),
+    row(
+        "to metered items: the renewal between them is announced without usage",
+        schedule(phase("M10"), phase("M_METERED", "M20")),
+        use(5),
+        to("2025-01-24"),
+        mark(),
+        to("2025-01-25"),
+        events("invoice.upcoming total=2000"),
+        upcoming(lines=[2000, 0]),
+        to("2025-02-01"),
+        invoice(lines=[2000, 0]),
     ),
     row(
         "to metered items alone while collection is paused: nothing to bill, and time goes on",

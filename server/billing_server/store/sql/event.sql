@@ -4,9 +4,9 @@
 WITH head AS (
     UPDATE event_heads SET position = position + $2 WHERE account_id = $1 RETURNING position
 ), appended AS (
-    INSERT INTO events (account_id, position, type, customer, object_id, created, created_real, payload)
-    SELECT $1, head.position - $2 + e.ordinality, e.type, e.customer, e.object_id, e.created, $4, e.payload
-    FROM head, unnest($3::event_row[]) WITH ORDINALITY AS e
+    INSERT INTO events (account_id, position, type, customer, object_id, created, created_real, payload, quiet)
+    SELECT $1, head.position - $2 + e.ordinality, e.type, e.customer, e.object_id, e.created, $4, e.payload, e.quiet
+    FROM head, unnest($3::event_row_2[]) WITH ORDINALITY AS e
 )
 SELECT position FROM head;
 
