@@ -20,6 +20,7 @@ from billing.v1.automation_service_pb2 import BacktestAutomationRequest, Backtes
 from billing.v1.automation_service_pb2_grpc import AutomationServiceStub
 from billing.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from billing.v1.customer_service_pb2_grpc import CustomerServiceStub
+from billing.v1.event_service_pb2 import CreateConsumerRequest
 from billing.v1.event_service_pb2_grpc import EventServiceStub
 from billing.v1.invoice_service_pb2_grpc import InvoiceServiceStub
 from billing.v1.meter_model_pb2 import MeterEvent
@@ -33,8 +34,9 @@ from billing.v1.test_clock_service_pb2_grpc import TestClockServiceStub
 from billing.v1.webhook_service_pb2_grpc import WebhookServiceStub
 from billing_client import backtests, clocks, usage
 from billing_client import pages as paging
-from billing_client.calls import GatheringCalls, StreamCalls, UnaryCalls, idempotency_key
+from billing_client.calls import ConversingCalls, GatheringCalls, StreamCalls, UnaryCalls, idempotency_key
 from billing_client.channel import Tls, open_channel
+from billing_client.consumers import ConsumerStream
 from billing_client.credentials import find_login
 from billing_client.events import EventStream
 from billing_client.retry import RetryPolicy
@@ -78,6 +80,7 @@ class BillingClient:
                 UnaryCalls(authorization, timeout_seconds, self._retry),
                 StreamCalls(authorization),
                 GatheringCalls(authorization),
+                ConversingCalls(authorization),
             ],
         )
         self.account = AccountServiceStub(self._channel)
@@ -134,6 +137,42 @@ class BillingClient:
             object_ids=object_ids,
             customer=customer,
             batch_max=batch_max,
+            heartbeat_seconds=heartbeat_seconds,
+            stop_when_caught_up=stop_when_caught_up,
+        )
+
+    def consume(
+        self,
+        name: str,
+        *,
+        create: CreateConsumerRequest | None = None,
+        batch_max: int = 0,
+        unacknowledged_max: int = 0,
+        heartbeat_seconds: int = 15,
+        stop_when_caught_up: bool = False,
+    ) -> ConsumerStream:
+        """The events of a durable consumer, whose position the server keeps; across restarts of the server.
+
+        Several such streams, in any processes, share a consumer's work, each customer's events in order.
+
+            async with client.consume("crm", create=CreateConsumerRequest(types=["customer.*"])) as deliveries:
+                async for delivery in deliveries:
+                    ...
+                    delivery.ack()
+
+        or `await client.consume("crm").handle(handler)`.
+
+        create: how the consumer is made when there is none of this name; None refuses then.
+        batch_max, unacknowledged_max: limits of this connection; 0 means as the consumer has them.
+        stop_when_caught_up: end instead of waiting for live events.
+        """
+        return ConsumerStream(
+            self.event_log,
+            self._retry,
+            name,
+            create=create,
+            batch_max=batch_max,
+            unacknowledged_max=unacknowledged_max,
             heartbeat_seconds=heartbeat_seconds,
             stop_when_caught_up=stop_when_caught_up,
         )

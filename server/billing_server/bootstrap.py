@@ -23,11 +23,13 @@ from billing_server.api.limits import Limits
 from billing_server.api.open_streams import OpenStreams
 from billing_server.api.server import SERVICE_NAMES, make_handlers
 from billing_server.config import Address, Config
+from billing_server.delivery.consumers import Consumers
 from billing_server.delivery.letter import Sender
 from billing_server.delivery.mail import Mail
 from billing_server.delivery.outbox import FolderOutbox, SmtpOutbox, SmtpServer
 from billing_server.delivery.receivers import Receivers
 from billing_server.delivery.streams import EventStreams
+from billing_server.delivery.tail import Tails
 from billing_server.delivery.webhooks import WebhookDispatcher
 from billing_server.engine.engine import Engine
 from billing_server.gateways.port import PaymentGateway
@@ -120,11 +122,13 @@ class Server:
         self._config = config
         self.engine = engine
         self._key_ring = KeyRing(engine.store)
-        self.event_streams = EventStreams(engine.store, engine.bell)
+        tails = Tails(engine.store)
+        self.event_streams = EventStreams(engine.store, engine.bell, tails)
+        self.consumers = Consumers(engine.store, engine.bell, tails)
         self.limits = Limits(streams_max=config.streams_max)
         self._open_streams = OpenStreams(self._key_ring)
         self._metrics = Metrics()
-        edge = Edge(engine, self._key_ring, self.event_streams)
+        edge = Edge(engine, self._key_ring, self.event_streams, self.consumers)
         self.chain = Chain(
             edge,
             self.limits,
@@ -162,7 +166,9 @@ class Server:
             self._server.add_generic_rpc_handlers((reflection_handlers(described),))
             channelz.add_channelz_servicer(self._server)
         self._listen()
-        self._metrics.watch(self.engine, self.limits, self.event_streams, self._backlog, self.mail, self.webhooks)
+        self._metrics.watch(
+            self.engine, self.limits, self.event_streams, self.consumers, self._backlog, self.mail, self.webhooks
+        )
         if self._config.metrics_listen is not None:
             try:
                 self._metrics_server = self._metrics.serve(self._config.metrics_listen)
@@ -222,9 +228,11 @@ class Server:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
+        self.consumers.drain()
         self._open_streams.drain()
         await self._end_calls(seconds)
         await self._open_streams.close()
+        await self.consumers.close()
         await asyncio.gather(self.engine.close(seconds), self.mail.close(seconds), self.webhooks.close(seconds))
         await self.engine.store.close()
         if self._metrics_server is not None:

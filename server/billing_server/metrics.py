@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 
 from billing_server.api.limits import Limits
 from billing_server.config import Address
+from billing_server.delivery.consumers import Consumers
 from billing_server.delivery.mail import Mail
 from billing_server.delivery.streams import EventStreams
 from billing_server.delivery.webhooks import WebhookDispatcher
@@ -68,12 +69,13 @@ class Metrics:
         engine: Engine,
         limits: Limits,
         streams: EventStreams,
+        consumers: Consumers,
         backlog: Backlog,
         mail: Mail,
         webhooks: WebhookDispatcher,
     ) -> None:
         """Show the state of these parts as well."""
-        self.registry.register(_Parts(engine, limits, streams, backlog, mail, webhooks))
+        self.registry.register(_Parts(engine, limits, streams, consumers, backlog, mail, webhooks))
 
     def serve(self, address: Address) -> MetricsServer:
         """Answer scrapes over HTTP in a thread of its own. Raises OSError when the address is taken."""
@@ -116,6 +118,7 @@ class _Parts(Collector):
         engine: Engine,
         limits: Limits,
         streams: EventStreams,
+        consumers: Consumers,
         backlog: Backlog,
         mail: Mail,
         webhooks: WebhookDispatcher,
@@ -123,6 +126,7 @@ class _Parts(Collector):
         self._engine = engine
         self._limits = limits
         self._streams = streams
+        self._consumers = consumers
         self._backlog = backlog
         self._mail = mail
         self._webhooks = webhooks
@@ -149,6 +153,12 @@ class _Parts(Collector):
         yield _gauge("billing_calls_running", "Calls that are being answered.", self._limits.calls)
         yield _gauge("billing_streams_open", "Streams that are open.", self._limits.streams)
         yield _gauge("billing_stream_lag_events", "Events that the slowest stream is behind.", self._streams.lag)
+        yield _gauge("billing_consumer_connections", "Connections of durable consumers.", self._consumers.connections)
+        yield _gauge("billing_consumer_lag_events", "Events that the slowest of them is behind.", self._consumers.lag)
+        consumed = CounterMetricFamily("billing_consumer_events", "Events of durable consumers.", labels=["outcome"])
+        for outcome, count in sorted(self._consumers.outcomes.items()):
+            consumed.add_metric([outcome], count)
+        yield consumed
         yield _gauge("billing_commands_waiting", "Commands that wait for their batch.", engine.group.waiting)
         yield _gauge("billing_timekeeper_failing", "1 while the timekeeper fails.", int(engine.timekeeper.failing))
         yield CounterMetricFamily("billing_timekeeper_failures", "Ticks that failed.", engine.timekeeper.failures)

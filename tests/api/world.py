@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from billing.v1.automation_service_pb2 import CreateAutomationRequest, ListAutom
 from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, Recurring
 from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest, GetPriceRequest
 from billing.v1.customer_service_pb2 import AttachPaymentMethodRequest, CreateCustomerRequest
-from billing.v1.event_service_pb2 import ListEventsRequest
+from billing.v1.event_service_pb2 import CreateConsumerRequest, ListEventsRequest
 from billing.v1.invoice_service_pb2 import (
     CreateCreditNoteRequest,
     CreateInvoiceItemRequest,
@@ -107,6 +108,9 @@ async def build(caller: Caller) -> World:
     meter = await caller.meters.CreateMeter(
         CreateMeterRequest(display_name="Calls", event_name="calls", formula=METER_FORMULA_SUM), metadata=login
     )
+    consumer = await caller.events.CreateConsumer(
+        CreateConsumerRequest(name=f"consumer_{uuid.uuid4().hex}"), metadata=login
+    )
     runs = await caller.automations.ListAutomationRuns(ListAutomationRunsRequest(customer=customer), metadata=login)
     endpoint = await _endpoint(caller)
     events = await caller.events.ListEvents(ListEventsRequest(page_size=1), metadata=login)
@@ -126,6 +130,7 @@ async def build(caller: Caller) -> World:
         "refund": refund.id,
         "clock": clock.id,
         "meter": meter.id,
+        "consumer": consumer.name,
         "event": events.events[0].id,
         "automation": automation.id,
         "automation_run": runs.automation_runs[0].id,
@@ -251,6 +256,15 @@ REQUESTS: Mapping[str, Any] = {
     "EventService/GetEvent": {"id": "$event"},
     "EventService/ListEvents": {"object_id": "$customer"},
     "EventService/StreamEvents": {"object_ids": ["$customer"], "heartbeat_seconds": 1},
+    "EventService/CreateConsumer": {"name": "another", "types": ["invoice.*"]},
+    "EventService/GetConsumer": {"name": "$consumer"},
+    "EventService/ListConsumers": {},
+    "EventService/UpdateConsumer": {"name": "$consumer", "tries_max": 3},
+    "EventService/SeekConsumer": {"name": "$consumer", "start": "CONSUMER_START_HEAD"},
+    "EventService/Consume": {"opening": {"consumer": "$consumer"}},
+    "EventService/ListParkedEvents": {"consumer": "$consumer"},
+    "EventService/RetryParkedEvents": {"consumer": "$consumer", "all": True},
+    "EventService/DropParkedEvents": {"consumer": "$consumer", "all": True},
     "TestClockService/CreateTestClock": {"name": "another"},
     "TestClockService/GetTestClock": {"id": "$clock"},
     "TestClockService/ListTestClocks": {},
@@ -274,6 +288,7 @@ REQUESTS: Mapping[str, Any] = {
     "CustomerService/DetachPaymentMethod": {"id": "$payment_method"},
     "CustomerService/DeleteCustomer": {"id": "$customer"},
     "TestClockService/DeleteTestClock": {"id": "$clock"},
+    "EventService/DeleteConsumer": {"name": "$consumer"},
     "WebhookService/DeleteWebhookEndpoint": {"id": "$webhook_endpoint"},
 }
 """A request for each method, as JSON with `$names` in the place of ids; what destroys stands last."""
@@ -313,6 +328,7 @@ _PREFIXES = {
     "refund": "re",
     "clock": "clock",
     "meter": "mtr",
+    "consumer": "consumer",
     "automation": "bauto",
     "automation_run": "bautorun",
     "event": "evt",
@@ -334,6 +350,9 @@ def unknown_ids(caller: Caller) -> World:
 async def call(caller: Caller, name: str, request: bytes, metadata: tuple[tuple[str, str], ...]) -> bytes:
     """Call any method with bytes; of a stream, the first message."""
     path = path_of(name)
+    if METHODS[path].gathers and METHODS[path].streams:
+        conversing: Any = caller.channel.stream_stream(path)
+        return await first_message(name, conversing(iter([request]), metadata=metadata, timeout=20))
     if METHODS[path].gathers:
         gathering: Any = caller.channel.stream_unary(path)
         response: bytes = await gathering(iter([request]), metadata=metadata, timeout=20)
@@ -341,7 +360,11 @@ async def call(caller: Caller, name: str, request: bytes, metadata: tuple[tuple[
     if not METHODS[path].streams:
         return await caller.raw(path, request, metadata)
     stub: Any = caller.channel.unary_stream(path)
-    stream = stub(request, metadata=metadata, timeout=20)
+    return await first_message(name, stub(request, metadata=metadata, timeout=20))
+
+
+async def first_message(name: str, stream: Any) -> bytes:
+    """The first message of a stream, which is broken off then."""
     try:
         first = await stream.read()
     finally:

@@ -16,6 +16,7 @@ from billing_client.command_line import (
     audits,
     automations,
     clocks,
+    consumers,
     credit_notes,
     customers,
     events,
@@ -55,6 +56,7 @@ app.add_typer(invoices.items, name="invoice-items")
 app.add_typer(credit_notes.app, name="credit-notes")
 app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
+app.add_typer(consumers.app, name="consumers")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(mail.app, name="mail")
 app.add_typer(clocks.app, name="clock")

@@ -11,6 +11,7 @@ from billing_server.api import (
     accounts,
     automations,
     catalog,
+    consumers,
     customers,
     events,
     invoices,
@@ -36,6 +37,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *meters.ENDPOINTS,
     *payments.ENDPOINTS,
     *events.ENDPOINTS,
+    *consumers.ENDPOINTS,
     *test_clocks.ENDPOINTS,
     *webhooks.ENDPOINTS,
 )
@@ -74,5 +76,7 @@ def _handler(chain: Chain, endpoint: Endpoint) -> grpc.RpcMethodHandler[Any, Any
         return grpc.unary_stream_rpc_method_handler(chain.streaming(method, endpoint.streaming))
     if endpoint.gathering is not None:
         return grpc.stream_unary_rpc_method_handler(chain.gathering(method, endpoint.gathering))
+    if endpoint.conversing is not None:
+        return grpc.stream_stream_rpc_method_handler(chain.conversing(method, endpoint.conversing))
     assert endpoint.unary is not None
     return grpc.unary_unary_rpc_method_handler(chain.unary(method, endpoint.unary))

@@ -90,6 +90,7 @@ REASONS: frozenset[str] = frozenset(
         "deadline_exceeded",
         "unavailable",
         "internal",
+        "consumer_silent",
     }
 )
 

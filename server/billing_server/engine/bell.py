@@ -75,9 +75,12 @@ class Bell:
                 waiter.set()
 
     @contextlib.contextmanager
-    def listening(self, account_id: str) -> Iterator[asyncio.Event]:
-        """An `asyncio.Event` that is set whenever the account has new events; clear it before each look."""
-        waiter = asyncio.Event()
+    def listening(self, account_id: str, waiter: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
+        """An `asyncio.Event` that is set whenever the account has new events; clear it before each look.
+
+        It is the given one, for who waits for more than the bell.
+        """
+        waiter = asyncio.Event() if waiter is None else waiter
         self._waiting[account_id].add(waiter)
         try:
             yield waiter

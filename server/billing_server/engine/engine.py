@@ -32,6 +32,7 @@ from billing_server.engine.api_keys import KEY_PREFIX, ApiKeys, NewApiKey
 from billing_server.engine.bell import Bell
 from billing_server.engine.cashier import Cashier
 from billing_server.engine.conclusion import about_subscription, refusal_of
+from billing_server.engine.consumers import Consumers
 from billing_server.engine.door import Door
 from billing_server.engine.events import event_rows
 from billing_server.engine.group_commit import GroupCommit
@@ -77,6 +78,7 @@ class Engine:
         self.group = GroupCommit(self.door.execute)
         self.cashier = Cashier(gateway, self.group)
         self.api_keys = ApiKeys(store, self.door, self.new_id)
+        self.consumers = Consumers(self.door)
         self.webhooks = Webhooks(store, self.door, self.new_id, allow_private=allow_private_webhooks)
         self.metering = Metering(store, self.pages)
         self.clocks = TestClocks(store, self.door, self.cashier, self.new_id, self.bell)
@@ -263,6 +265,10 @@ class Engine:
     async def revoke_api_key(self, account_id: str, key_id: str, caller: Caller) -> Answer:
         """Make a key worthless at once."""
         return await self._finishing(lambda: self.api_keys.revoke(account_id, key_id, caller))
+
+    async def change_consumer(self, change: Callable[[Consumers], Coroutine[Any, Any, Answer]]) -> Answer:
+        """A change of a durable consumer, brought to its end whoever waits; see `Consumers`."""
+        return await self._finishing(lambda: change(self.consumers))
 
     # --- test clocks
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.message import Message
+from billing_server.store import consumer as consumers
 from billing_server.store import event as event_log
 from billing_server.store import usage
 from billing_server.store.account import ACCOUNTS, API_KEYS
@@ -188,6 +189,23 @@ class Store:
         async with self._database.transaction(account_setting(account_id)) as transaction:
             query = MESSAGES.queries["purge"]
             return await transaction.connection.execute(query, account_id, before, _PURGED_AT_ONCE)
+
+    # --- consumers
+
+    async def meet_consumer(self, account_id: str, share: consumers.Share, lease_seconds: float) -> consumers.Met:
+        """Renew the lease of a consumer's connection and settle what it works on. Raises ResourceMissing."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            return await consumers.meet(transaction.connection, account_id, share, lease_seconds)
+
+    async def store_share(self, account_id: str, share: consumers.Share) -> consumers.Stored:
+        """Store how far a consumer's connection has come."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            return await consumers.store(transaction.connection, account_id, share)
+
+    async def leave_consumer(self, account_id: str, share: consumers.Share) -> None:
+        """Store how far a consumer's connection has come, and leave all of its work to others."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            await consumers.leave(transaction.connection, account_id, share)
 
     # --- webhooks
 

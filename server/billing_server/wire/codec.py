@@ -49,6 +49,7 @@ from billing_server.wire.events import (
     event_id,
     event_json,
     position_of,
+    redelivery_bytes,
     with_position,
 )
 from billing_server.wire.parsing import parse
@@ -65,6 +66,7 @@ __all__ = [
     "event_json",
     "parse",
     "position_of",
+    "redelivery_bytes",
     "serialize",
     "with_position",
 ]

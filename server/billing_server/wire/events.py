@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToJson
 
 from billing.v1.event_model_pb2 import Event as EventMessage
 from billing.v1.event_model_pb2 import EventBatch
+from billing.v1.event_service_pb2 import ConsumeResponse, Redelivery
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.event import Cause, Event
 from billing_server.wire.attributes import as_shown, struct_bytes
@@ -43,6 +44,12 @@ _BATCH_FIELDS: Final = EventBatch.DESCRIPTOR.fields_by_name
 _EVENTS: Final = tag_of(_BATCH_FIELDS["events"])
 _HEAD: Final = tag_of(_BATCH_FIELDS["head_position"])
 _CAUGHT_UP: Final = tag_of(_BATCH_FIELDS["caught_up"]) + b"\x01"
+
+_CONSUMED_FIELDS: Final = ConsumeResponse.DESCRIPTOR.fields_by_name
+assert [tag_of(_CONSUMED_FIELDS[name]) for name in _BATCH_FIELDS] == [tag_of(field) for field in _BATCH_FIELDS.values()]
+_REDELIVERIES: Final = tag_of(_CONSUMED_FIELDS["redeliveries"])
+_TRIED_POSITION: Final = tag_of(Redelivery.DESCRIPTOR.fields_by_name["position"])
+_TRIES: Final = tag_of(Redelivery.DESCRIPTOR.fields_by_name["tries"])
 
 
 Known = dict[tuple[int, int], bytes]
@@ -141,6 +148,13 @@ def event_batch_bytes(
     if caught_up:
         parts.append(_CAUGHT_UP)
     return b"".join(parts)
+
+
+def redelivery_bytes(tried: Iterable[tuple[int, int]]) -> bytes:
+    """What a ConsumeResponse adds to its events: those that were delivered before, as position and tries."""
+    return b"".join(
+        _REDELIVERIES + sized(_TRIED_POSITION + varint(position) + _TRIES + varint(tries)) for position, tries in tried
+    )
 
 
 def event_id(account_id: str, position: int) -> str:
