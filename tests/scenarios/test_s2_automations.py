@@ -9,6 +9,8 @@ import pytest
 from billing_client import BillingClient, BillingError
 from billing_server.bootstrap import Server
 from billing_server.engine import engine
+from billing_server.engine.runs_in_flight import end_runs_in_flight
+from billing_server.store.errors import StoreUnavailable
 from tests.scenarios.test_mail import messages
 from tests.scenarios.world import BAD, OK, World, at, base, word
 
@@ -329,6 +331,30 @@ async def test_runs_end_by_the_mark_when_nobody_was_left_to_end_them(
     runs = {run.subscription: word(run, "status") for run in await world.runs()}
     assert runs == {subscription: "canceled", later: "completed"}
     assert word(await world.latest(subscription), "status") == "open"
+
+
+async def test_a_repeated_request_ends_the_runs_that_the_first_one_left(
+    client: BillingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database goes away after the automation was marked; the client repeats its request with the same key."""
+    calls = 0
+
+    async def failing_once(*arguments: Any) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise StoreUnavailable("the database went away")
+        return await end_runs_in_flight(*arguments)
+
+    monkeypatch.setattr(engine, "end_runs_in_flight", failing_once)
+    world = await World.begin(client, "2025-01-01")
+    made = await world.automate("invoice_finalized", {"type": "mark_invoice_uncollectible", "delay_seconds": DAY})
+    await sent(world)
+    await world.advance("2025-01-01T02:00")
+    changed = await world.call("automations", "DisableAutomation", id=made.id, runs_in_flight="cancel_all")
+    assert (calls, changed.enabled) == (2, False)
+    assert [word(run, "status") for run in await world.runs()] == ["canceled"]
+    assert len(await world.events("automation.updated")) == 1
 
 
 async def test_a_run_keeps_the_definition_that_it_started_with(client: BillingClient) -> None:

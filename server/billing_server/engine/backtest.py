@@ -130,7 +130,7 @@ async def backtest(
             await view.get(Customer, span.customer, "customer", field="customer")
     if automation is None:
         check_definition(pages, proposal.conditions, proposal.actions)
-    trial = _Trial(proposal, span, pages.settings, pages.catalog, automation, (oldest or 1, head))
+    trial = _Trial(proposal, span, pages.settings, pages.catalog, automation, (oldest or 0, head))
     while trial.scanned_to < head:
         async with store.view(account_id) as view:
             page = await view.read_events(after=trial.scanned_to, limit=EVENTS_AT_ONCE, wanted=trial.wanted)
@@ -160,7 +160,7 @@ class _Trial:
         self._now = int(time.time())
         self._clocks: dict[str, int | None] = {}
         first, head = positions
-        self.summary = Summary(first_position=first, scanned_to=first - 1, head=head)
+        self.summary = Summary(first_position=first, scanned_to=max(0, first - 1), head=head)
         # An invoice becomes overdue long after the event that is searched for.
         start = None if proposal.trigger == "invoice_overdue" else span.start
         self.wanted = EventFilter(
