@@ -26,6 +26,7 @@ from billing.v1 import (
     schedule_service_pb2_grpc,
     subscription_service_pb2_grpc,
     test_clock_service_pb2_grpc,
+    webhook_service_pb2_grpc,
 )
 from billing_server.bootstrap import Server
 from billing_server.config import Config
@@ -83,6 +84,7 @@ class Caller:
         self.meters = meter_service_pb2_grpc.MeterServiceStub(self.channel)
         self.subscriptions = subscription_service_pb2_grpc.SubscriptionServiceStub(self.channel)
         self.test_clocks = test_clock_service_pb2_grpc.TestClockServiceStub(self.channel)
+        self.webhooks = webhook_service_pb2_grpc.WebhookServiceStub(self.channel)
 
     @property
     def login(self) -> tuple[tuple[str, str], ...]:

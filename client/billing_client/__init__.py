@@ -11,6 +11,7 @@ from __future__ import annotations
 from billing_client.calls import idempotency_key
 from billing_client.channel import Tls
 from billing_client.client import BillingClient
+from billing_client.consumers import ConsumerStream, Delivery
 from billing_client.errors import (
     AlreadyExists,
     ApiKeyMissing,
@@ -44,7 +45,9 @@ __all__ = [
     "ClockStuck",
     "Conflict",
     "ConnectionFailed",
+    "ConsumerStream",
     "DeadlineExceeded",
+    "Delivery",
     "EventStream",
     "InvalidArgument",
     "LimitReached",

@@ -106,6 +106,22 @@ class GatheringCalls(grpc.aio.StreamUnaryClientInterceptor):
         return await continuation(_authorized(client_call_details, self._authorization), request_iterator)
 
 
+class ConversingCalls(grpc.aio.StreamStreamClientInterceptor):
+    """Sends the key with streams in both directions. Taking up a broken one is the business of who reads it."""
+
+    def __init__(self, authorization: str) -> None:
+        self._authorization = authorization
+
+    async def intercept_stream_stream(
+        self,
+        continuation: Callable[..., Any],
+        client_call_details: ClientCallDetails,
+        request_iterator: Any,
+    ) -> Any:
+        """Open the stream with the key in its metadata."""
+        return await continuation(_authorized(client_call_details, self._authorization), request_iterator)
+
+
 def _authorized(details: ClientCallDetails, authorization: str) -> ClientCallDetails:
     """The call with the key in its metadata."""
     return ClientCallDetails(

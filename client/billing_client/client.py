@@ -16,9 +16,11 @@ from types import TracebackType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from billing.v1.account_service_pb2_grpc import AccountServiceStub
+from billing.v1.automation_service_pb2 import BacktestAutomationRequest, BacktestAutomationResponse
 from billing.v1.automation_service_pb2_grpc import AutomationServiceStub
 from billing.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from billing.v1.customer_service_pb2_grpc import CustomerServiceStub
+from billing.v1.event_service_pb2 import CreateConsumerRequest
 from billing.v1.event_service_pb2_grpc import EventServiceStub
 from billing.v1.invoice_service_pb2_grpc import InvoiceServiceStub
 from billing.v1.meter_model_pb2 import MeterEvent
@@ -29,10 +31,12 @@ from billing.v1.schedule_service_pb2_grpc import SubscriptionScheduleServiceStub
 from billing.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from billing.v1.test_clock_service_pb2 import AdvanceTestClockProgress, AdvanceTestClockRequest
 from billing.v1.test_clock_service_pb2_grpc import TestClockServiceStub
-from billing_client import clocks, usage
+from billing.v1.webhook_service_pb2_grpc import WebhookServiceStub
+from billing_client import backtests, clocks, usage
 from billing_client import pages as paging
-from billing_client.calls import GatheringCalls, StreamCalls, UnaryCalls, idempotency_key
+from billing_client.calls import ConversingCalls, GatheringCalls, StreamCalls, UnaryCalls, idempotency_key
 from billing_client.channel import Tls, open_channel
+from billing_client.consumers import ConsumerStream
 from billing_client.credentials import find_login
 from billing_client.events import EventStream
 from billing_client.retry import RetryPolicy
@@ -50,8 +54,8 @@ class BillingClient:
     retry: how failed attempts are repeated; changes carry the same idempotency key each time.
 
     The attributes `account`, `automations`, `catalog`, `customers`, `subscriptions`, `schedules`, `invoices`, `meters`,
-    `payments`, `event_log` and `test_clocks` are the generated stubs of the services. Their unary calls raise
-    BillingError. An idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
+    `payments`, `event_log`, `webhooks` and `test_clocks` are the generated stubs of the services. Their unary calls
+    raise BillingError. An idempotency key of one's own is given by `metadata=idempotency_key("order-17")`.
 
     Raises ApiKeyMissing when there is no key.
     """
@@ -76,6 +80,7 @@ class BillingClient:
                 UnaryCalls(authorization, timeout_seconds, self._retry),
                 StreamCalls(authorization),
                 GatheringCalls(authorization),
+                ConversingCalls(authorization),
             ],
         )
         self.account = AccountServiceStub(self._channel)
@@ -88,6 +93,7 @@ class BillingClient:
         self.meters = MeterServiceStub(self._channel)
         self.payments = PaymentServiceStub(self._channel)
         self.event_log = EventServiceStub(self._channel)
+        self.webhooks = WebhookServiceStub(self._channel)
         self.test_clocks = TestClockServiceStub(self._channel)
 
     async def __aenter__(self) -> BillingClient:
@@ -135,6 +141,42 @@ class BillingClient:
             stop_when_caught_up=stop_when_caught_up,
         )
 
+    def consume(
+        self,
+        name: str,
+        *,
+        create: CreateConsumerRequest | None = None,
+        batch_max: int = 0,
+        unacknowledged_max: int = 0,
+        heartbeat_seconds: int = 15,
+        stop_when_caught_up: bool = False,
+    ) -> ConsumerStream:
+        """The events of a durable consumer, whose position the server keeps; across restarts of the server.
+
+        Several such streams, in any processes, share a consumer's work, each customer's events in order.
+
+            async with client.consume("crm", create=CreateConsumerRequest(types=["customer.*"])) as deliveries:
+                async for delivery in deliveries:
+                    ...
+                    delivery.ack()
+
+        or `await client.consume("crm").handle(handler)`.
+
+        create: how the consumer is made when there is none of this name; None refuses then.
+        batch_max, unacknowledged_max: limits of this connection; 0 means as the consumer has them.
+        stop_when_caught_up: end instead of waiting for live events.
+        """
+        return ConsumerStream(
+            self.event_log,
+            self._retry,
+            name,
+            create=create,
+            batch_max=batch_max,
+            unacknowledged_max=unacknowledged_max,
+            heartbeat_seconds=heartbeat_seconds,
+            stop_when_caught_up=stop_when_caught_up,
+        )
+
     def advance_test_clock(
         self, clock: str, to: datetime | int | Timestamp, *, key: str | None = None
     ) -> AsyncGenerator[AdvanceTestClockProgress, None]:
@@ -146,6 +188,16 @@ class BillingClient:
         request = AdvanceTestClockRequest(id=clock, frozen_time=clocks.timestamp(to))
         metadata = idempotency_key(key or str(uuid.uuid4()))
         return clocks.advance(self.test_clocks, self._retry, request, metadata)
+
+    def backtest_automation(
+        self, request: BacktestAutomationRequest
+    ) -> AsyncGenerator[BacktestAutomationResponse, None]:
+        """Try an automation on the recorded events: runs as they are found, and the sums so far.
+
+        The last message has `done`. Nothing is changed, so a backtest that broke off can be made again. Raises
+        BillingError.
+        """
+        return backtests.backtest(self.automations, request)
 
     async def report_usage(
         self,

@@ -22,6 +22,7 @@ from billing.v1 import (
     schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
+    webhook_service_pb2,
 )
 
 SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
@@ -38,6 +39,7 @@ SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
         schedule_service_pb2,
         subscription_service_pb2,
         test_clock_service_pb2,
+        webhook_service_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 )

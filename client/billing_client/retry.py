@@ -18,7 +18,7 @@ _AWAY = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED},
 )
 
-SAFE_CONFLICTS = frozenset({"IDEMPOTENCY_KEY_IN_USE", "PAYMENT_IN_PROGRESS", "TEST_CLOCK_ADVANCING"})
+SAFE_CONFLICTS = frozenset({"IDEMPOTENCY_KEY_IN_USE", "PAYMENT_IN_PROGRESS", "TEST_CLOCK_ADVANCING", "CONSUMER_SILENT"})
 """Reasons of ABORTED after which the same request may succeed as it is. ETAG_MISMATCH is none of them."""
 
 

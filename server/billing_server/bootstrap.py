@@ -23,10 +23,14 @@ from billing_server.api.limits import Limits
 from billing_server.api.open_streams import OpenStreams
 from billing_server.api.server import SERVICE_NAMES, make_handlers
 from billing_server.config import Address, Config
+from billing_server.delivery.consumers import Consumers
 from billing_server.delivery.letter import Sender
 from billing_server.delivery.mail import Mail
 from billing_server.delivery.outbox import FolderOutbox, SmtpOutbox, SmtpServer
+from billing_server.delivery.receivers import Receivers
 from billing_server.delivery.streams import EventStreams
+from billing_server.delivery.tail import Tails
+from billing_server.delivery.webhooks import WebhookDispatcher
 from billing_server.engine.engine import Engine
 from billing_server.gateways.port import PaymentGateway
 from billing_server.gateways.remote import GatewayTls, RemoteGateway
@@ -108,7 +112,7 @@ def _content(path: Path | None) -> bytes | None:
 async def open_engine(config: Config, database_url: str) -> Engine:
     """An engine on a migrated database, not started. Raises StoreUnavailable."""
     store = await Store.open(database_url, max_connections=config.database_connections)
-    return Engine(store, make_gateway(config, store))
+    return Engine(store, make_gateway(config, store), allow_private_webhooks=config.webhook_allow_private)
 
 
 class Server:
@@ -118,11 +122,13 @@ class Server:
         self._config = config
         self.engine = engine
         self._key_ring = KeyRing(engine.store)
-        self.event_streams = EventStreams(engine.store, engine.bell)
+        tails = Tails(engine.store)
+        self.event_streams = EventStreams(engine.store, engine.bell, tails)
+        self.consumers = Consumers(engine.store, engine.bell, tails)
         self.limits = Limits(streams_max=config.streams_max)
         self._open_streams = OpenStreams(self._key_ring)
         self._metrics = Metrics()
-        edge = Edge(engine, self._key_ring, self.event_streams)
+        edge = Edge(engine, self._key_ring, self.event_streams, self.consumers)
         self.chain = Chain(
             edge,
             self.limits,
@@ -132,6 +138,8 @@ class Server:
         )
         self._backlog = Backlog()
         self.mail = make_mail(config, engine.store)
+        receivers = Receivers(allow_private=config.webhook_allow_private)
+        self.webhooks = WebhookDispatcher(engine.store, engine.bell, engine.webhooks, receivers)
         self._health = aio_health.HealthServicer()
         self._server = grpc.aio.server(options=_options(config))
         self._metrics_server: MetricsServer | None = None
@@ -158,7 +166,9 @@ class Server:
             self._server.add_generic_rpc_handlers((reflection_handlers(described),))
             channelz.add_channelz_servicer(self._server)
         self._listen()
-        self._metrics.watch(self.engine, self.limits, self.event_streams, self._backlog, self.mail)
+        self._metrics.watch(
+            self.engine, self.limits, self.event_streams, self.consumers, self._backlog, self.mail, self.webhooks
+        )
         if self._config.metrics_listen is not None:
             try:
                 self._metrics_server = self._metrics.serve(self._config.metrics_listen)
@@ -167,6 +177,7 @@ class Server:
             self._watchers.append(asyncio.create_task(self._count_backlog(), name="count what is due"))
         await self.engine.start()
         self.mail.start()
+        self.webhooks.start()
         await self._server.start()
         await self._tell_health(_SERVING)
         self._watchers.append(asyncio.create_task(self._watch(), name="watch the engine's health"))
@@ -198,7 +209,9 @@ class Server:
         """Look now and then at what is due, for the metrics."""
         while True:
             try:
-                self._backlog.books, self._backlog.seconds = await self.engine.store.due_backlog()
+                backlog = self._backlog
+                backlog.books, backlog.seconds, backlog.unresolved = await self.engine.store.due_backlog()
+                backlog.webhooks = await self.engine.store.webhook_backlog()
             except StoreError as error:
                 LOGGER.warning("what is due was not counted: %s", error)
             await asyncio.sleep(_BACKLOG_SECONDS)
@@ -215,10 +228,12 @@ class Server:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
+        self.consumers.drain()
         self._open_streams.drain()
         await self._end_calls(seconds)
         await self._open_streams.close()
-        await asyncio.gather(self.engine.close(seconds), self.mail.close(seconds))
+        await self.consumers.close()
+        await asyncio.gather(self.engine.close(seconds), self.mail.close(seconds), self.webhooks.close(seconds))
         await self.engine.store.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)

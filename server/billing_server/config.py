@@ -113,6 +113,12 @@ SETTINGS = (
         "Send e-mail of customers on test clocks, too. Otherwise it is written into mail/ of the data directory.",
     ),
     Setting(
+        "BILLING_WEBHOOK_ALLOW_PRIVATE",
+        "false",
+        "Send webhooks also by http and to loopback and private addresses. For development: it lets callers reach "
+        "whatever the server can reach.",
+    ),
+    Setting(
         "BILLING_METRICS_LISTEN",
         "",
         "HOST:PORT for Prometheus metrics over HTTP; each further worker takes the next port. Off without it.",
@@ -215,6 +221,7 @@ class Config:
     gateway_tls: GatewayTls | None
     smtp: Smtp | None
     mail_sender: MailSender
+    webhook_allow_private: bool
     metrics_listen: Address | None
     deadline_seconds_max: int
     streams_max: int
@@ -243,6 +250,7 @@ class Config:
             gateway_tls=_read_gateway_tls(reader, gateway_target),
             smtp=_read_smtp(reader),
             mail_sender=_read_mail_sender(reader),
+            webhook_allow_private=bool(reader.flag("BILLING_WEBHOOK_ALLOW_PRIVATE")),
             metrics_listen=reader.address("BILLING_METRICS_LISTEN"),
             deadline_seconds_max=reader.number("BILLING_MAX_DEADLINE_SECONDS", 1, 3600),
             streams_max=reader.number("BILLING_MAX_STREAMS", 1, 100_000),
@@ -279,6 +287,7 @@ class Config:
             "connections": f"{self.database_connections} at most in each process",
             "payment gateway": self._describe_gateway(),
             "e-mail": str(self.smtp.address) if self.smtp else f"files in {self.data_directory / 'mail'}",
+            "webhooks": "anywhere, for development" if self.webhook_allow_private else "public https only",
             "reflection": "on" if self.reflection else "off",
             "metrics": str(self.metrics_listen or "off"),
             "worker processes": str(self.workers),

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from billing.v1.event_service_pb2 import ConsumeOpening, ConsumeRequest
 from billing_server.wire.contract import METHODS
 from tests.api.world import World, build
 from tests.serving import Caller, info_of
@@ -99,7 +100,22 @@ async def test_no_bytes_break_a_method(caller: Caller, path: str) -> None:
         maker.fill(request)
         data = request.SerializeToString()
         for sent in (data, maker.mangled(data)):
-            await _send(caller, path, sent, streams=method.streams)
+            if method.gathers and method.streams:
+                opening = ConsumeRequest(opening=ConsumeOpening(consumer=world["consumer"])).SerializeToString()
+                await _converse(caller, path, [sent])
+                await _converse(caller, path, [opening, sent])
+            else:
+                await _send(caller, path, sent, streams=method.streams)
+
+
+async def _converse(caller: Caller, path: str, messages: list[bytes]) -> None:
+    try:
+        stub: Any = caller.channel.stream_stream(path)
+        async for _ in stub(iter(messages), metadata=caller.login, timeout=20):
+            pass
+    except grpc.aio.AioRpcError as error:
+        assert error.code() not in NEVER, (error, messages)
+        assert info_of(error).reason
 
 
 async def _send(caller: Caller, path: str, data: bytes, *, streams: bool) -> None:

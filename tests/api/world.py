@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from billing.v1.automation_service_pb2 import CreateAutomationRequest, ListAutom
 from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, Recurring
 from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest, GetPriceRequest
 from billing.v1.customer_service_pb2 import AttachPaymentMethodRequest, CreateCustomerRequest
-from billing.v1.event_service_pb2 import ListEventsRequest
+from billing.v1.event_service_pb2 import CreateConsumerRequest, ListEventsRequest
 from billing.v1.invoice_service_pb2 import (
     CreateCreditNoteRequest,
     CreateInvoiceItemRequest,
@@ -29,6 +30,8 @@ from billing.v1.schedule_model_pb2 import PhaseItem
 from billing.v1.schedule_service_pb2 import CreateSubscriptionScheduleRequest, PhaseParams
 from billing.v1.subscription_service_pb2 import CreateSubscriptionRequest, ItemParams
 from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
+from billing.v1.webhook_service_pb2 import CreateWebhookEndpointRequest
+from billing_server.domain.webhook import WebhookDelivery, delivery_id
 from billing_server.wire.contract import METHODS
 from tests.serving import Caller
 
@@ -105,7 +108,11 @@ async def build(caller: Caller) -> World:
     meter = await caller.meters.CreateMeter(
         CreateMeterRequest(display_name="Calls", event_name="calls", formula=METER_FORMULA_SUM), metadata=login
     )
+    consumer = await caller.events.CreateConsumer(
+        CreateConsumerRequest(name=f"consumer_{uuid.uuid4().hex}"), metadata=login
+    )
     runs = await caller.automations.ListAutomationRuns(ListAutomationRunsRequest(customer=customer), metadata=login)
+    endpoint = await _endpoint(caller)
     events = await caller.events.ListEvents(ListEventsRequest(page_size=1), metadata=login)
     return {
         "customer": customer,
@@ -123,12 +130,37 @@ async def build(caller: Caller) -> World:
         "refund": refund.id,
         "clock": clock.id,
         "meter": meter.id,
+        "consumer": consumer.name,
         "event": events.events[0].id,
         "automation": automation.id,
         "automation_run": runs.automation_runs[0].id,
+        "webhook_endpoint": endpoint,
+        "webhook_delivery": delivery_id(endpoint, 1),
         "api_key": caller.key_id,
         "product": (await _product_of(caller, price)),
     }
+
+
+async def _endpoint(caller: Caller) -> str:
+    """An endpoint that no event is sent to, but with a delivery that failed once."""
+    request = CreateWebhookEndpointRequest(url="https://shop.example/billing", event_types=["none.such"])
+    made = await caller.webhooks.CreateWebhookEndpoint(request, metadata=caller.login)
+    endpoint: str = made.webhook_endpoint.id
+    failed = WebhookDelivery(
+        id=delivery_id(endpoint, 1),
+        created=1_700_000_000,
+        endpoint=endpoint,
+        event="evt_000000000001",
+        position=1,
+        event_type="none.such",
+        state="failed",
+        started_at=1_700_000_000,
+        due_at=None,
+        settled_at=1_700_000_000,
+    )
+    async with caller.server.engine.store.webhooks(caller.account_id) as unit:
+        await unit.add([failed], {})
+    return endpoint
 
 
 async def _product_of(caller: Caller, price: str) -> str:
@@ -224,6 +256,15 @@ REQUESTS: Mapping[str, Any] = {
     "EventService/GetEvent": {"id": "$event"},
     "EventService/ListEvents": {"object_id": "$customer"},
     "EventService/StreamEvents": {"object_ids": ["$customer"], "heartbeat_seconds": 1},
+    "EventService/CreateConsumer": {"name": "another", "types": ["invoice.*"]},
+    "EventService/GetConsumer": {"name": "$consumer"},
+    "EventService/ListConsumers": {},
+    "EventService/UpdateConsumer": {"name": "$consumer", "tries_max": 3},
+    "EventService/SeekConsumer": {"name": "$consumer", "start": "CONSUMER_START_HEAD"},
+    "EventService/Consume": {"opening": {"consumer": "$consumer"}},
+    "EventService/ListParkedEvents": {"consumer": "$consumer"},
+    "EventService/RetryParkedEvents": {"consumer": "$consumer", "all": True},
+    "EventService/DropParkedEvents": {"consumer": "$consumer", "all": True},
     "TestClockService/CreateTestClock": {"name": "another"},
     "TestClockService/GetTestClock": {"id": "$clock"},
     "TestClockService/ListTestClocks": {},
@@ -231,6 +272,14 @@ REQUESTS: Mapping[str, Any] = {
     "AutomationService/CancelAutomationRun": {"id": "$automation_run"},
     "AutomationService/DisableAutomation": {"id": "$automation", "runs_in_flight": "RUNS_IN_FLIGHT_CANCEL_ALL"},
     "AutomationService/DeleteAutomation": {"id": "$automation"},
+    "WebhookService/CreateWebhookEndpoint": {"url": "https://other.example/hooks", "event_types": ["none.such"]},
+    "WebhookService/GetWebhookEndpoint": {"id": "$webhook_endpoint"},
+    "WebhookService/ListWebhookEndpoints": {},
+    "WebhookService/UpdateWebhookEndpoint": {"id": "$webhook_endpoint", "description": "the shop"},
+    "WebhookService/RotateWebhookSecret": {"id": "$webhook_endpoint"},
+    "WebhookService/GetWebhookDelivery": {"id": "$webhook_delivery"},
+    "WebhookService/ListWebhookDeliveries": {"endpoint": "$webhook_endpoint"},
+    "WebhookService/RedeliverWebhookDelivery": {"id": "$webhook_delivery"},
     "SubscriptionScheduleService/ReleaseSubscriptionSchedule": {"id": "$schedule"},
     "SubscriptionScheduleService/CancelSubscriptionSchedule": {"id": "$schedule"},
     "SubscriptionService/CancelSubscription": {"id": "$subscription"},
@@ -239,6 +288,8 @@ REQUESTS: Mapping[str, Any] = {
     "CustomerService/DetachPaymentMethod": {"id": "$payment_method"},
     "CustomerService/DeleteCustomer": {"id": "$customer"},
     "TestClockService/DeleteTestClock": {"id": "$clock"},
+    "EventService/DeleteConsumer": {"name": "$consumer"},
+    "WebhookService/DeleteWebhookEndpoint": {"id": "$webhook_endpoint"},
 }
 """A request for each method, as JSON with `$names` in the place of ids; what destroys stands last."""
 
@@ -259,3 +310,64 @@ def request_of(name: str, world: World) -> Message:
 def names_others(name: str) -> bool:
     """Whether the request of a method names objects."""
     return "$" in json.dumps(REQUESTS[name])
+
+
+_PREFIXES = {
+    "customer": "cus",
+    "payment_method": "pm",
+    "price": "price",
+    "subscription": "sub",
+    "schedule": "sub_sched",
+    "item": "si",
+    "invoice": "in",
+    "draft": "in",
+    "invoice_item": "ii",
+    "credit_note": "cn",
+    "payment_intent": "pi",
+    "attempt": "pa",
+    "refund": "re",
+    "clock": "clock",
+    "meter": "mtr",
+    "consumer": "consumer",
+    "automation": "bauto",
+    "automation_run": "bautorun",
+    "event": "evt",
+    "webhook_endpoint": "we",
+    "webhook_delivery": "wd",
+    "api_key": "key",
+    "product": "prod",
+}
+
+
+def unknown_ids(caller: Caller) -> World:
+    """Ids that look like those of a world, and are of nothing."""
+    unknown = {thing: f"{prefix}_0000000000000000000000" for thing, prefix in _PREFIXES.items()}
+    unknown["webhook_delivery"] = f"wd_{0:034d}"
+    unknown["event"] = f"evt_{caller.account_id[-10:]}000000099999"
+    return unknown
+
+
+async def call(caller: Caller, name: str, request: bytes, metadata: tuple[tuple[str, str], ...]) -> bytes:
+    """Call any method with bytes; of a stream, the first message."""
+    path = path_of(name)
+    if METHODS[path].gathers and METHODS[path].streams:
+        conversing: Any = caller.channel.stream_stream(path)
+        return await first_message(name, conversing(iter([request]), metadata=metadata, timeout=20))
+    if METHODS[path].gathers:
+        gathering: Any = caller.channel.stream_unary(path)
+        response: bytes = await gathering(iter([request]), metadata=metadata, timeout=20)
+        return response
+    if not METHODS[path].streams:
+        return await caller.raw(path, request, metadata)
+    stub: Any = caller.channel.unary_stream(path)
+    return await first_message(name, stub(request, metadata=metadata, timeout=20))
+
+
+async def first_message(name: str, stream: Any) -> bytes:
+    """The first message of a stream, which is broken off then."""
+    try:
+        first = await stream.read()
+    finally:
+        stream.cancel()
+    assert isinstance(first, bytes), f"{name} ended without a message: {await stream.code()}"
+    return first

@@ -17,7 +17,7 @@ def test_the_command_line_prints_it() -> None:
 
 
 def test_all_services_are_known() -> None:
-    assert len(SERVICES) == 11
+    assert len(SERVICES) == 12
     assert "/billing.v1.EventService/StreamEvents" in READING_METHODS
     assert "/billing.v1.InvoiceService/PayInvoice" not in READING_METHODS
 

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from billing.v1 import (
     account_model_pb2,
+    automation_model_pb2,
+    automation_service_pb2,
     catalog_model_pb2,
     customer_model_pb2,
     event_model_pb2,
@@ -24,6 +26,7 @@ from billing.v1 import (
     schedule_model_pb2,
     subscription_model_pb2,
     test_clock_model_pb2,
+    webhook_model_pb2,
 )
 from billing.v1.customer_model_pb2 import Customer
 from billing.v1.customer_service_pb2 import GetCustomerRequest, ListCustomersRequest, ListCustomersResponse
@@ -177,6 +180,8 @@ def test_nested_fields_take_the_currency_of_their_parent() -> None:
 def test_every_column_exists() -> None:
     modules = [
         account_model_pb2,
+        automation_model_pb2,
+        automation_service_pb2,
         catalog_model_pb2,
         customer_model_pb2,
         event_model_pb2,
@@ -185,6 +190,7 @@ def test_every_column_exists() -> None:
         schedule_model_pb2,
         subscription_model_pb2,
         test_clock_model_pb2,
+        webhook_model_pb2,
     ]
     kinds = {kind.name: kind for module in modules for kind in module.DESCRIPTOR.message_types_by_name.values()}
     for name in rendering._COLUMNS:

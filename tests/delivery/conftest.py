@@ -1,7 +1,7 @@
-"""The served engine of the tests of the edge."""
+"""The served engine and the callers of the tests of the edge."""
 
 from __future__ import annotations
 
-from tests.api.conftest import server
+from tests.api.conftest import caller, server
 
-__all__ = ["server"]
+__all__ = ["caller", "server"]

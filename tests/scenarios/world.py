@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from billing.v1 import (
     account_service_pb2,
+    automation_service_pb2,
     catalog_service_pb2,
     customer_service_pb2,
     event_model_pb2,
@@ -23,6 +24,7 @@ from billing.v1 import (
     schedule_service_pb2,
     subscription_service_pb2,
     test_clock_service_pb2,
+    webhook_service_pb2,
 )
 from billing_client import BillingClient
 
@@ -31,6 +33,7 @@ BAD = "pm_card_chargeCustomerFail"
 
 _SERVICES = {
     "account": account_service_pb2,
+    "automations": automation_service_pb2,
     "catalog": catalog_service_pb2,
     "customers": customer_service_pb2,
     "invoices": invoice_service_pb2,
@@ -39,6 +42,7 @@ _SERVICES = {
     "subscriptions": subscription_service_pb2,
     "schedules": schedule_service_pb2,
     "test_clocks": test_clock_service_pb2,
+    "webhooks": webhook_service_pb2,
 }
 
 
@@ -219,6 +223,49 @@ class World:
         """The payment attempts of an invoice, oldest first."""
         found = await self.call("payments", "ListPaymentAttempts", invoice=invoice, page_size=1000)
         return sorted(found.payment_attempts, key=lambda attempt: attempt.number)
+
+    # --- automations
+
+    async def automate(
+        self,
+        trigger: str,
+        *actions: Mapping[str, Any],
+        conditions: Sequence[Mapping[str, Any]] = (),
+        name: str = "Automation",
+        **fields: Any,
+    ) -> Any:
+        """An automation with these actions."""
+        return await self.call(
+            "automations",
+            "CreateAutomation",
+            name=name,
+            trigger=trigger,
+            actions=list(actions),
+            conditions=list(conditions),
+            **fields,
+        )
+
+    async def recipe(self, recipe: str, **parameters: Any) -> Any:
+        """An automation by a recipe."""
+        return await self.call("automations", "CreateAutomationFromRecipe", recipe=recipe, parameters=parameters)
+
+    async def runs(self, **filters: Any) -> Sequence[Any]:
+        """The automation runs of the account, oldest first."""
+        found = await self.call("automations", "ListAutomationRuns", page_size=1000, **filters)
+        return list(reversed(found.automation_runs))
+
+    async def backtest(self, **request: Any) -> tuple[list[Any], Any]:
+        """The runs that a backtest finds, and its sums."""
+        wanted = automation_service_pb2.BacktestAutomationRequest()
+        fill(wanted, request)
+        runs: list[Any] = []
+        last = None
+        async for message in self.client.backtest_automation(wanted):
+            runs += message.runs
+            last = message
+        assert last is not None
+        assert last.done
+        return runs, last.summary
 
     # --- time and events
 

@@ -51,9 +51,9 @@ class Process:
                 start_new_session=True,
             )
 
-    def wait_until_serving(self) -> str:
-        """The address that it says it serves on."""
-        self._read_until("StreamEvents\n")
+    def wait_until_serving(self, end: str = "StreamEvents\n") -> str:
+        """The address that it says it serves on; `end` is the pattern of what it says last."""
+        self._read_until(end)
         found = re.search(r"^Serving on (\S+)\.$", self.text, re.MULTILINE)
         assert found is not None, self.text
         return found[1]
@@ -62,7 +62,7 @@ class Process:
         assert self.popen.stdout is not None
         descriptor = self.popen.stdout.fileno()
         give_up_at = time.monotonic() + START_SECONDS_MAX
-        while end not in self.text:
+        while re.search(end, self.text) is None:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, give_up_at - time.monotonic()))
             data = os.read(descriptor, 65_536) if ready else b""
             assert data, f"not said in time: {end!r}\n{self.text}\n{self.log.read_text()}"

@@ -21,6 +21,7 @@ from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.schedule import CurrentPhase, Phase, PhaseItem, SubscriptionSchedule
 from billing_server.domain.subscription import Subscription, SubscriptionItem
 from billing_server.domain.test_clock import TestClock
+from billing_server.domain.webhook import WebhookDelivery, WebhookEndpoint, delivery_id
 from billing_server.store.event import EventRow
 from billing_server.store.store import Store
 
@@ -82,6 +83,26 @@ def message(to: Customer, **changes: Any) -> Message:
         "due_at": NOW,
     }
     return Message(**{**values, **changes})
+
+
+def webhook_endpoint(**changes: Any) -> WebhookEndpoint:
+    """An enabled endpoint that gets all events."""
+    return WebhookEndpoint(**{"id": new_id("we"), "created": NOW, "url": "https://shop.example/", **changes})
+
+
+def webhook_delivery(to: WebhookEndpoint, position: int = 1, **changes: Any) -> WebhookDelivery:
+    """A delivery that is due."""
+    values = {
+        "id": delivery_id(to.id, position),
+        "created": NOW,
+        "endpoint": to.id,
+        "event": f"evt_{position:012d}",
+        "position": position,
+        "event_type": "customer.created",
+        "started_at": NOW,
+        "due_at": NOW,
+    }
+    return WebhookDelivery(**{**values, **changes})
 
 
 def payment_method(owner: Customer, **changes: Any) -> PaymentMethod:

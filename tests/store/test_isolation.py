@@ -9,8 +9,10 @@ import asyncpg
 import pytest
 
 from billing_server.domain.account import ApiKey
+from billing_server.domain.consumer import SHARDS, Consumer, Parked, ShardState
 from billing_server.domain.metering import Bucket
 from billing_server.domain.tally import Tally
+from billing_server.store.consumer import Share
 from billing_server.store.database import Connection, Database, account_setting
 from billing_server.store.errors import StoreCorrupted
 from billing_server.store.idempotency import IdempotencyRow
@@ -19,7 +21,10 @@ from billing_server.store.test_gateway import GatewayRow
 from tests.store import samples
 from tests.store.samples import NOW, OPEN, SETTLED
 
-SEEN_WHEN_SWEEPING = {"accounts", "books", "messages", "test_clocks"}
+SEEN_WHEN_SWEEPING = {
+    *("accounts", "books", "event_heads", "messages", "test_clocks"),
+    *("webhook_cursors", "webhook_deliveries"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +61,19 @@ async def full_account(store: Store, account_id: str) -> str:
             meters=[samples.meter()],
             automations=[samples.automation()],
         )
+        await unit.create_consumer(Consumer(id="crm", created=NOW), 0)
         await unit.insert_meter_events([(owner.id, "mtr_1", bytes(16), NOW, 1, NOW)])
         await unit.save_tallies([(Bucket(owner.id, "mtr_1", 60, NOW - NOW % 60), Tally(1, 1, 1, NOW, NOW))], [])
+        endpoint = samples.webhook_endpoint()
+        await unit.webhooks.insert_endpoint(endpoint)
+        await unit.webhooks.add_secret(endpoint.id, b"secret")
+        await unit.webhooks.begin(endpoint.id)
+        await unit.webhooks.add([samples.webhook_delivery(endpoint, state="failed", due_at=None, settled_at=NOW)], {})
         await unit.save([(None, samples.book(owner, *parts))], [samples.event(owner)], [row], [samples.message(owner)])
+    await store.meet_consumer(account_id, Share(consumer="crm", connection="con_1"), 60)
+    parked = Parked(position=1, shard=0, tries=5, reason="declined")
+    state = ShardState(shard=0, position=1, floor=1)
+    await store.store_share(account_id, Share(consumer="crm", connection="con_1", states=[state], parked=[parked]))
     did = GatewayRow(key="pa_1", fingerprint=b"print", outcome=b"{}", effects=1, created=NOW)
     await store.remember_charges(account_id, [did])
     await store.remember_refunds(account_id, [did])
@@ -104,7 +119,7 @@ async def test_queries_without_a_filter_see_only_their_own_account(
     async with database.transaction("SELECT 1", read_only=True) as transaction:
         nobody = await counted(transaction.connection)
 
-    assert own == dict.fromkeys(tables, 1)
+    assert own == dict.fromkeys(tables, 1) | {"consumer_shards": SHARDS}
     assert strange == dict.fromkeys(tables, 0) | {"accounts": 1, "event_heads": 1}
     assert nobody == dict.fromkeys(tables, 0)
 

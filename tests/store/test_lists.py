@@ -24,6 +24,7 @@ from billing_server.store.schedule import ScheduleFilter
 from billing_server.store.store import Store
 from billing_server.store.subscription import SubscriptionFilter
 from billing_server.store.test_clock import TestClockFilter
+from billing_server.store.webhook import WebhookDeliveryFilter, WebhookEndpointFilter
 from tests.store import samples
 from tests.store.samples import ENDED, MONTH, NOW, OPEN, PAID, SETTLED
 
@@ -101,12 +102,17 @@ class Scene:
         self.refund = samples.refund(self.attempt)
         self.credit = samples.balance_transaction(self.ann)
         self.automation = samples.automation()
-        self.disabled = samples.automation(enabled=False, trigger="invoice_finalized", created=NOW + 5)
+        self.resting = samples.automation(enabled=False, trigger="invoice_finalized", created=NOW + 5)
         self.deleted = samples.automation(deleted=True)
         self.run = samples.run(self.ann, self.paid, automation=self.automation.id)
         self.over = samples.run(self.bob, self.late, **ENDED, created=NOW + 5)
         self.reminder = samples.message(self.ann, kind="trial_reminder", created=NOW + 5)
         self.told = samples.message(self.bob, state="sent", due_at=None, settled_at=NOW)
+        self.shop = samples.webhook_endpoint(created=NOW + 5)
+        gone: dict[str, Any] = {"status": "disabled", "disabled_reason": "gone", "disabled_at": NOW}
+        self.closed = samples.webhook_endpoint(**gone)
+        self.taken = samples.webhook_delivery(self.shop, 1, state="delivered", due_at=None, settled_at=NOW)
+        self.missed = samples.webhook_delivery(self.closed, 2, state="failed", due_at=None, settled_at=NOW)
         self.applied = samples.balance_transaction(self.bob, invoice=self.late.id)
 
     async def save(self, store: Store, account_id: str) -> None:
@@ -121,8 +127,11 @@ class Scene:
                 products=[self.product, self.idle],
                 prices=[self.price, self.inactive],
                 meters=[self.meter, self.silent],
-                automations=[self.automation, self.disabled, self.deleted],
+                automations=[self.automation, self.resting, self.deleted],
             )
+            for endpoint in (self.shop, self.closed):
+                await unit.webhooks.insert_endpoint(endpoint)
+            await unit.webhooks.add([self.taken, self.missed], {})
             await unit.save([(None, book) for book in books.values()], messages=[self.reminder, self.told])
 
 
@@ -188,10 +197,10 @@ FILTERS: list[tuple[type[Filter[Any]], dict[str, Any], set[str]]] = [
     (MeterFilter, {}, {"meter", "silent"}),
     (MeterFilter, {"status": "active"}, {"meter"}),
     (MeterFilter, {"event_name": "calls"}, {"meter"}),
-    (AutomationFilter, {}, {"automation", "disabled"}),
-    (AutomationFilter, {"trigger": "invoice_finalized"}, {"disabled"}),
+    (AutomationFilter, {}, {"automation", "resting"}),
+    (AutomationFilter, {"trigger": "invoice_finalized"}, {"resting"}),
     (AutomationFilter, {"enabled": True}, {"automation"}),
-    (AutomationFilter, {"deleted": None}, {"automation", "disabled", "deleted"}),
+    (AutomationFilter, {"deleted": None}, {"automation", "resting", "deleted"}),
     (AutomationRunFilter, {"automation": "automation"}, {"run"}),
     (AutomationRunFilter, {"customer": "bob"}, {"over"}),
     (AutomationRunFilter, {"invoice": "paid"}, {"run"}),
@@ -199,6 +208,13 @@ FILTERS: list[tuple[type[Filter[Any]], dict[str, Any], set[str]]] = [
     (AutomationRunFilter, {"status": "completed"}, {"over"}),
     (AutomationRunFilter, {"test_clock": "clock"}, {"over"}),
     (TestClockFilter, {}, {"clock"}),
+    (WebhookEndpointFilter, {}, {"shop", "closed"}),
+    (WebhookEndpointFilter, {"status": "disabled"}, {"closed"}),
+    (WebhookDeliveryFilter, {}, {"taken", "missed"}),
+    (WebhookDeliveryFilter, {"endpoint": "shop"}, {"taken"}),
+    (WebhookDeliveryFilter, {"event": "evt_000000000002"}, {"missed"}),
+    (WebhookDeliveryFilter, {"endpoint": "shop", "state": "failed"}, set()),
+    (WebhookDeliveryFilter, {"state": "failed"}, {"missed"}),
 ]
 
 

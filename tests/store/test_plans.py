@@ -25,6 +25,7 @@ from billing_server.store.statistics import Statistics
 from billing_server.store.store import Store
 from billing_server.store.subscription import SUBSCRIPTIONS
 from billing_server.store.test_clock import TEST_CLOCKS
+from billing_server.store.webhook import WEBHOOK_DELIVERIES
 from tests.conftest import temporary_database
 from tests.store import samples
 from tests.store.samples import NOW, OPEN, PAID, SETTLED
@@ -72,6 +73,13 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
     (MESSAGES, "claim", {"messages_due": {"due_at"}, "messages_pkey": {"id"}}),
     (MESSAGES, "settle", {"messages_pkey": {"id"}}),
     (MESSAGES, "get", {"messages_pkey": {"id"}}),
+    (
+        WEBHOOK_DELIVERIES,
+        "claim",
+        {"webhook_deliveries_due": {"endpoint", "due_at"}, "webhook_deliveries_pkey": {"id"}},
+    ),
+    (WEBHOOK_DELIVERIES, "settle", {"webhook_deliveries_pkey": {"id"}}),
+    (WEBHOOK_DELIVERIES, "cancel", {"webhook_deliveries_due": {"endpoint"}}),
     (TEST_CLOCKS, "get", {"test_clocks_pkey": {"id"}}),
     (book.BOOK_ROWS, "park", {"books_pkey": {"customer"}}),
     (INVOICES, "delete", {"invoices_pkey": {"id"}}),
@@ -113,6 +121,9 @@ LISTS: list[tuple[Any, str, str, str]] = [
     (INVOICES, "list", " AND customer = $3::text", "invoices_by_customer"),
     (MESSAGES, "list", "", "messages_newest"),
     (MESSAGES, "list", " AND customer = $3::text", "messages_by_customer"),
+    (WEBHOOK_DELIVERIES, "list", "", "webhook_deliveries_newest"),
+    (WEBHOOK_DELIVERIES, "list", " AND endpoint = $3::text", "webhook_deliveries_by_endpoint"),
+    (WEBHOOK_DELIVERIES, "list", " AND event = $3::text", "webhook_deliveries_by_event"),
     (event, "read", "", "events_pkey"),
     (event, "read_of_subjects", " AND type = ANY ($5::text[])", "events_by_subject"),
     (event, "list_of_subjects", "", "events_by_subject"),
@@ -168,6 +179,16 @@ async def _filled_account(store: Store, customers: int) -> str:
         await unit.open()
         events = [samples.event(book.customer) for book in books for _ in range(20)]
         await unit.save([(None, book) for book in books], events, keys, messages)
+    async with store.webhooks(account.id) as webhooks:
+        for _ in range(4):
+            endpoint = samples.webhook_endpoint()
+            await webhooks.insert_endpoint(endpoint)
+            tried = {"state": "delivered", "due_at": None, "settled_at": NOW}
+            deliveries = [
+                samples.webhook_delivery(endpoint, number, **(tried if number % 5 else {}))
+                for number in range(1, customers + 1)
+            ]
+            await webhooks.add(deliveries, {})
     return account.id
 
 

@@ -18,7 +18,8 @@ from billing_server.wire.pairs import COMMANDS, MODELS
 
 SERVICE_FILES = sorted((Path(__file__).parents[2] / "protos/billing/v1").glob("*_service.proto"))
 SCOPE = re.compile(
-    r"(account|api_keys|automations|catalog|customers|subscriptions|schedules|invoices|meters|payments|events|test_clocks)"
+    r"(account|api_keys|automations|catalog|customers|subscriptions|schedules|invoices|meters|payments|events|webhooks|"
+    r"test_clocks)"
     r":(read|write)|meters:report"
 )
 EXAMPLE = re.compile(

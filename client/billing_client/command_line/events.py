@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from billing.v1.event_model_pb2 import Event
-from billing.v1.event_service_pb2 import GetEventRequest, ListEventsRequest
+from billing.v1.event_service_pb2 import CreateConsumerRequest, GetEventRequest, ListEventsRequest
 from billing_client.command_line import rendering
 from billing_client.command_line.options import LIST_LIMIT, CustomerFilter, Identifier, Limit
 from billing_client.command_line.session import Session, run, show
@@ -71,6 +71,31 @@ def tail(
         ) as stream:
             async for event in stream:
                 _print(session, event)
+
+    run(context, work)
+
+
+@app.command()
+def consume(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the consumer.", show_default=False)],
+    create: Annotated[bool, typer.Option("--create", help="Create the consumer if there is none.")] = False,
+    types: Types = None,
+    customer: CustomerFilter = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens.")] = False,
+) -> None:
+    """Print the events of a durable consumer and acknowledge each; the next run goes on behind them."""
+    if not create and (types or customer):
+        raise typer.BadParameter("say which events a new consumer gets: they go with --create.", param_hint="--type")
+    request = CreateConsumerRequest(types=types or [], customer=customer) if create else None
+
+    async def work(session: Session) -> None:
+        deliveries = session.client.consume(name, create=request, stop_when_caught_up=not follow)
+        async with deliveries:
+            async for delivery in deliveries:
+                _print(session, delivery.event)
+                delivery.ack()
+            await deliveries.finish()
 
     run(context, work)
 

@@ -14,7 +14,9 @@ from billing_client.channel import service_config_text
 from billing_client.command_line import (
     accounts,
     audits,
+    automations,
     clocks,
+    consumers,
     credit_notes,
     customers,
     events,
@@ -28,6 +30,7 @@ from billing_client.command_line import (
     replays,
     schedules,
     subscriptions,
+    webhooks,
 )
 from billing_client.command_line.session import INTERRUPTED, GlobalOptions
 
@@ -47,11 +50,14 @@ app.add_typer(customers.app, name="customers")
 app.add_typer(payment_methods.app, name="payment-methods")
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(automations.app, name="automations")
 app.add_typer(invoices.app, name="invoices")
 app.add_typer(invoices.items, name="invoice-items")
 app.add_typer(credit_notes.app, name="credit-notes")
 app.add_typer(payments.app, name="payments")
 app.add_typer(events.app, name="events")
+app.add_typer(consumers.app, name="consumers")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(mail.app, name="mail")
 app.add_typer(clocks.app, name="clock")
 app.add_typer(replays.app, name="replay")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, Protocol
+from pathlib import Path
+from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.json_format import Parse, ParseError
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from billing_client.command_line.rendering import enum_words
@@ -20,6 +24,8 @@ Metadata = Annotated[list[str] | None, typer.Option("--metadata", help="KEY=VALU
 CustomerFilter = Annotated[str, typer.Option("--customer", help="Only those of this customer.")]
 
 LIST_LIMIT = 50
+
+Request = TypeVar("Request", bound=Message)
 
 
 class ProtoEnum(Protocol):
@@ -74,3 +80,12 @@ def instant(text: str, option: str, now: int | None = None) -> Timestamp:
         return Timestamp(seconds=parse_instant(text, int(time.time()) if now is None else now))
     except ValueError as error:
         raise typer.BadParameter(f"{error}.", param_hint=option) from None
+
+
+def read_json(path: str, request: Request) -> Request:
+    """A request from a file with protobuf's JSON, or from standard input for "-"."""
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        return Parse(text, request)
+    except (OSError, ParseError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path} cannot be read: {error}.", param_hint="--from") from None

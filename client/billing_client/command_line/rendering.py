@@ -54,7 +54,33 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "PaymentAttempt": ("id", "number", "kind", "state", "amount", "error.code", "error.decline_code", "due_at"),
     "Refund": ("id", "invoice", "amount", "reason", "status", "created"),
     "Event": ("position", "created", "type", "object_id", "customer"),
+    "Consumer": (
+        "name",
+        "types",
+        "customer",
+        "progress.lag",
+        "progress.unacknowledged",
+        "progress.parked",
+        "progress.connections",
+    ),
+    "ParkedEvent": ("position", "event.type", "event.object_id", "event.customer", "tries", "parked_at", "reason"),
+    "WebhookEndpoint": ("id", "created", "url", "event_types", "status", "disabled_reason"),
+    "WebhookDelivery": ("id", "created", "event_type", "event", "state", "attempts", "due_at", "error"),
     "TestClock": ("id", "name", "frozen_time", "status"),
+    "Automation": ("id", "name", "trigger", "priority", "enabled", "recipe"),
+    "AutomationCondition": (
+        *("type", "key", "value", "more_than", "less_than", "interval", "products", "prices", "segments"),
+    ),
+    "AutomationAction": (
+        *("type", "delay_seconds", "before_due_seconds", "retry_policy.kind", "retry_policy.retry_days"),
+        *("retry_policy.max_retries", "retry_policy.window", "recipients", "memo", "survey_url", "price", "amount"),
+    ),
+    "AutomationRun": (
+        *("id", "created", "name", "trigger", "customer", "invoice", "status", "end_reason", "next_action_at"),
+    ),
+    "AutomationRunStep": ("type", "scheduled_at", "executed_at", "ended_at", "result", "explanation"),
+    "Recipe": ("name", "title", "trigger"),
+    "RecipeParameter": ("name", "required", "default_value", "description"),
     "Tier": ("up_to", "unit_amount", "flat_amount"),
 }
 

@@ -42,7 +42,7 @@ def telco(
         typer.Argument(help="The telco churn data; default: a small invented sample.", dir_okay=False),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many rows.", min=1)] = None,
-    concurrency: Annotated[int, typer.Option(help="Calls at once, at most.", min=1, max=512)] = 64,
+    concurrency: Annotated[int, typer.Option(help="Calls at once, at most.", min=1, max=512)] = 256,
     end: Annotated[str, typer.Option(help="Common end date of all rows.")] = DEFAULT_END,
     name: Annotated[
         str, typer.Option("--run", help="Name of the run; the same file and end go on with their run.")

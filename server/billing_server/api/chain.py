@@ -16,7 +16,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from billing_server.api.call import AUTHORIZATION_KEY, REQUEST_ID_KEY, RUNNING, Call
-from billing_server.api.endpoints import Edge, Gathering, Streaming, Unary
+from billing_server.api.endpoints import Conversing, Edge, Gathering, Streaming, Unary
 from billing_server.api.limits import Limits
 from billing_server.api.open_streams import OpenStreams
 from billing_server.api.refusals import (
@@ -152,6 +152,30 @@ class Chain:
 
         return handle
 
+    def conversing(self, method: Method, endpoint: Conversing) -> Callable[[AsyncIterator[bytes], Context], Any]:
+        """The handler of a method that is asked by a stream and answers by one, each at its own pace."""
+
+        async def handle(_requests: AsyncIterator[bytes], context: Context) -> None:
+            call = self._begin(method, context)
+            started = time.monotonic()
+            code = "OK"
+            try:
+                await self._admit(call)
+                with self._limits.stream(call.identity.key_id):
+                    messages = endpoint(self._edge, call, _asked(method, context))
+                    await self._streams.run(call.identity, self._pump(context, call, messages))
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except Exception as error:  # noqa: BLE001  # the outermost layer tells every failure, and nothing of it
+                status = self._status(call, error)
+                code = CODES[status.code].name
+                await _abort(context, call, status)
+            finally:
+                self._end(call, code, started)
+
+        return handle
+
     # --- the layers
 
     def _begin(self, method: Method, context: Context) -> Call:
@@ -214,6 +238,12 @@ class Chain:
         )
         if LOGGER.isEnabledFor(level):
             LOGGER.log(level, "%s %s in %.1f ms", call.name, code, seconds * 1000, extra={"code": code})
+
+
+async def _asked(method: Method, context: Context) -> AsyncIterator[Any]:
+    """The requests of a stream. Read one by one: grpc's own iterator is not closed when its reader stops early."""
+    while (request := await context.read()) is not grpc.aio.EOF:
+        yield parse(method.request_type, request)
 
 
 async def _abort(context: Context, call: Call, status: Status) -> None:

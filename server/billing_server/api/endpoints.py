@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ from billing_server.api import paging, replay
 from billing_server.api.call import Call
 from billing_server.api.keys import KeyRing
 from billing_server.domain.commands import Command
+from billing_server.domain.consumer import Consumer, Opening, Step
 from billing_server.domain.errors import InvalidArgument, Violation
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.test_clock import TestClock
@@ -28,7 +29,7 @@ from billing_server.wire.framing import elements
 
 _PACKAGE: Final = "/billing.v1."
 _CURSORS: Final[msgspec.msgpack.Decoder[Cursor]] = msgspec.msgpack.Decoder(
-    tuple[paging.CursorInteger, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z_]{1,64}$")]]
+    tuple[paging.CursorInteger, Annotated[str, msgspec.Meta(pattern=r"^[0-9a-z_-]{1,64}$")]]
 )
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -41,13 +42,23 @@ class EventStreams(Protocol):
         """Batches until the reader goes away. Raises refusals before the first one."""
 
 
+class Consuming(Protocol):
+    """Delivers to durable consumers; see `billing_server.delivery.consumers`."""
+
+    def consume(
+        self, account_id: str, opening: Opening, consumer: Consumer, steps: AsyncIterator[Step]
+    ) -> AsyncGenerator[bytes, None]:
+        """Serialized responses until the steps end."""
+
+
 class Edge:
     """What the methods work with."""
 
-    def __init__(self, engine: Engine, key_ring: KeyRing, event_streams: EventStreams) -> None:
+    def __init__(self, engine: Engine, key_ring: KeyRing, event_streams: EventStreams, consumers: Consuming) -> None:
         self.engine = engine
         self.key_ring = key_ring
         self.event_streams = event_streams
+        self.consumers = consumers
 
     def view(self, call: Call) -> AbstractAsyncContextManager[View]:
         """Reading of the caller's account; no statement lasts longer than the call may."""
@@ -57,6 +68,7 @@ class Edge:
 Unary = Callable[[Edge, Call, Any], Awaitable[bytes]]
 Streaming = Callable[[Edge, Call, Any], AsyncIterator[bytes]]
 Gathering = Callable[[Edge, Call, AsyncIterator[Any]], Awaitable[bytes]]
+Conversing = Callable[[Edge, Call, AsyncIterator[Any]], AsyncIterator[bytes]]
 EncodeResult = Callable[[msgspec.Struct, int | None], bytes]
 """Makes the serialized response of a result, as it is seen at a moment."""
 
@@ -70,6 +82,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     unary: Unary | None = None
     streaming: Streaming | None = None
     gathering: Gathering | None = None
+    conversing: Conversing | None = None
 
 
 def path_of(name: str) -> str:

@@ -11,6 +11,7 @@ from billing_server.api import (
     accounts,
     automations,
     catalog,
+    consumers,
     customers,
     events,
     invoices,
@@ -19,6 +20,7 @@ from billing_server.api import (
     schedules,
     subscriptions,
     test_clocks,
+    webhooks,
 )
 from billing_server.api.chain import Chain
 from billing_server.api.endpoints import Endpoint
@@ -35,7 +37,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *meters.ENDPOINTS,
     *payments.ENDPOINTS,
     *events.ENDPOINTS,
+    *consumers.ENDPOINTS,
     *test_clocks.ENDPOINTS,
+    *webhooks.ENDPOINTS,
 )
 
 SERVICE_NAMES: Final = tuple(service.full_name for service in SERVICES)
@@ -72,5 +76,7 @@ def _handler(chain: Chain, endpoint: Endpoint) -> grpc.RpcMethodHandler[Any, Any
         return grpc.unary_stream_rpc_method_handler(chain.streaming(method, endpoint.streaming))
     if endpoint.gathering is not None:
         return grpc.stream_unary_rpc_method_handler(chain.gathering(method, endpoint.gathering))
+    if endpoint.conversing is not None:
+        return grpc.stream_stream_rpc_method_handler(chain.conversing(method, endpoint.conversing))
     assert endpoint.unary is not None
     return grpc.unary_unary_rpc_method_handler(chain.unary(method, endpoint.unary))

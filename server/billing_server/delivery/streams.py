@@ -3,7 +3,8 @@
 There is no switch between the two: a stream only ever takes what comes after the position that it has reached,
 from the tail that it shares with the account's other streams or from the log, and waits when there is nothing.
 The bell wakes it; a look now and then finds what a lost ring would hide. No connection is held while a batch is
-being sent, so a slow reader costs one batch of memory and nothing else.
+being sent, so a slow reader costs the memory of two readings, a megabyte or two, and nothing else: one that is being
+sent, and the next, which is begun meanwhile so that the database and the network work at the same time.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from billing_server.delivery.tail import Tail
+from billing_server.delivery.tail import Tails
 from billing_server.domain.errors import InvalidArgument, OutOfRange, Violation
 from billing_server.engine.bell import Bell
 from billing_server.store.event import EventFilter, EventPage, StoredEvent
@@ -27,6 +28,9 @@ BATCH_DEFAULT: Final = 100
 BATCH_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 1_000_000
 """A batch that grows beyond is sent in parts: clients accept 4 MiB unless they are told otherwise."""
+
+READ_MAX: Final = 1_000
+"""Events that are read at once, for several batches: a transaction for each hundred would cost more than sending it."""
 
 _FIRST_READ: Final = 50
 """How many events are read while it is not known how large they are."""
@@ -60,12 +64,12 @@ class _Progress:
 class EventStreams:
     """The streams of one process."""
 
-    def __init__(self, store: Store, bell: Bell, *, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(self, store: Store, bell: Bell, tails: Tails, *, poll_seconds: float = POLL_SECONDS) -> None:
         self._store = store
         self._bell = bell
+        self._tails = tails
         self.poll_seconds = poll_seconds
         self._open: set[_Progress] = set()
-        self._tails: dict[str, Tail] = {}
 
     @property
     def lag(self) -> int:
@@ -80,25 +84,31 @@ class EventStreams:
         wanted = _read(request)
         with (
             self._bell.listening(account_id) as rung,
-            self._tail(account_id) as tail,
+            self._tails.of(account_id) as tail,
             self._progress() as progress,
+            contextlib.closing(_Ahead()) as ahead,
         ):
             progress.reached = await self._start(account_id, wanted.after)
             told_at, caught_up, look = time.monotonic(), False, True
-            limit = min(wanted.batch_max, _FIRST_READ)
+            limit = _FIRST_READ
             while True:
                 rung.clear()
                 if look:
                     await tail.refresh()
-                page = tail.take(progress.reached, limit, wanted.events)
+                page, in_log = await ahead.taken(), True
+                if page is None:
+                    page = tail.take(progress.reached, limit, wanted.events)
+                    in_log = page is None
                 if page is None:
                     page = await self._look(account_id, wanted.events, progress.reached, limit)
-                limit = min(wanted.batch_max, _fitting(page.events))
+                limit = min(READ_MAX, fitting(page.events))
                 progress.head, progress.reached = page.head, page.scanned_to
                 at_head = page.scanned_to >= page.head
+                if in_log and not at_head:
+                    ahead.begin(self._look(account_id, wanted.events, page.scanned_to, limit))
                 silent_for = time.monotonic() - told_at
                 if page.events or (at_head and not caught_up) or silent_for >= wanted.heartbeat_seconds:
-                    for batch in _batches(account_id, page, caught_up=at_head):
+                    for batch in batches(account_id, page, wanted.batch_max, caught_up=at_head):
                         yield batch
                     told_at = time.monotonic()
                 caught_up = caught_up or at_head
@@ -107,20 +117,6 @@ class EventStreams:
                     silence_left = told_at + wanted.heartbeat_seconds - time.monotonic()
                     await _wait(rung, min(self.poll_seconds, silence_left))
                     look = rung.is_set() or tail.age >= self.poll_seconds
-
-    @contextlib.contextmanager
-    def _tail(self, account_id: str) -> Iterator[Tail]:
-        """The tail that the account's streams share, kept for as long as there are some."""
-        tail = self._tails.get(account_id)
-        if tail is None:
-            tail = self._tails[account_id] = Tail(self._store, account_id)
-        tail.users += 1
-        try:
-            yield tail
-        finally:
-            tail.users -= 1
-            if not tail.users:
-                del self._tails[account_id]
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[_Progress]:
@@ -141,7 +137,7 @@ class EventStreams:
             return oldest - 1
         if after > head:
             raise OutOfRange(f"position {after} is ahead of the log", oldest=oldest, newest=head)
-        _refuse_gap(after, oldest, head)
+        refuse_gap(after, oldest, head)
         return after
 
     async def _look(self, account_id: str, wanted: EventFilter, reached: int, limit: int) -> EventPage:
@@ -151,11 +147,33 @@ class EventStreams:
             if page.scanned_to > reached and not _is_dense(page.events, reached, page.scanned_to):
                 # What is missing was filtered out, or has been purged since the position was reached.
                 oldest = await view.oldest()
-                _refuse_gap(reached, page.head + 1 if oldest is None else oldest, page.head)
+                refuse_gap(reached, page.head + 1 if oldest is None else oldest, page.head)
         return page
 
 
-def _fitting(events: Sequence[StoredEvent]) -> int:
+class _Ahead:
+    """The next reading of the log, if it has been begun."""
+
+    def __init__(self) -> None:
+        self._reading: asyncio.Task[EventPage] | None = None
+
+    def begin(self, reading: Coroutine[Any, Any, EventPage]) -> None:
+        """Read while something else is done. What goes wrong is told when it is taken."""
+        self._reading = asyncio.create_task(reading)
+        self._reading.add_done_callback(lambda task: None if task.cancelled() else task.exception())
+
+    async def taken(self) -> EventPage | None:
+        """What was read; None when nothing was begun. Raises what the reading raised."""
+        reading, self._reading = self._reading, None
+        return None if reading is None else await reading
+
+    def close(self) -> None:
+        """Nobody wants it any more."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+
+def fitting(events: Sequence[StoredEvent]) -> int:
     """How many events like these make a batch of the largest size: so many are read next, and held in memory."""
     size = sum(len(event.payload) for event in events)
     return max(1, len(events) * BATCH_BYTES_MAX // size) if size else _FIRST_READ
@@ -166,8 +184,8 @@ def _is_dense(events: Sequence[StoredEvent], after: int, until: int) -> bool:
     return len(events) == until - after
 
 
-def _refuse_gap(after: int, oldest: int, head: int) -> None:
-    """Refuse to skip events silently."""
+def refuse_gap(after: int, oldest: int, head: int) -> None:
+    """Refuse to skip events silently. Raises OutOfRange."""
     if after + 1 < oldest:
         raise OutOfRange(
             f"the events after position {after} are no longer kept; the oldest is at {oldest}",
@@ -176,12 +194,12 @@ def _refuse_gap(after: int, oldest: int, head: int) -> None:
         )
 
 
-def _batches(account_id: str, page: EventPage, *, caught_up: bool) -> Iterator[bytes]:
+def batches(account_id: str, page: EventPage, batch_max: int, *, caught_up: bool) -> Iterator[bytes]:
     """The events as batches of bounded size, at least one; only the last may tell that it reaches the head."""
     part: list[tuple[int, bytes]] = []
     size = 0
     for event in page.events:
-        if part and size + len(event.payload) > BATCH_BYTES_MAX:
+        if part and (len(part) == batch_max or size + len(event.payload) > BATCH_BYTES_MAX):
             yield event_batch_bytes(account_id, part, page.head, caught_up=False)
             part, size = [], 0
         part.append((event.position, event.payload))

@@ -8,18 +8,43 @@ the tail reaches reads the log itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from billing_server.domain.consumer import shard_of, subject_of
+from billing_server.domain.event import is_of_type
 from billing_server.store.event import EVERYTHING, EventFilter, EventPage, StoredEvent
 from billing_server.store.store import Store
 
 EVENTS_MAX: Final = 2_000
 BYTES_MAX: Final = 4_000_000
 _READ_AT_ONCE: Final = 500
+
+
+class Tails:
+    """The tails of accounts, each kept for as long as somebody reads from it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._tails: dict[str, Tail] = {}
+
+    @contextlib.contextmanager
+    def of(self, account_id: str) -> Iterator[Tail]:
+        """The tail that all readers of an account share."""
+        tail = self._tails.get(account_id)
+        if tail is None:
+            tail = self._tails[account_id] = Tail(self._store, account_id)
+        tail.users += 1
+        try:
+            yield tail
+        finally:
+            tail.users -= 1
+            if not tail.users:
+                del self._tails[account_id]
 
 
 class Tail:
@@ -82,15 +107,16 @@ class Tail:
             self._bytes -= len(dropped.payload)
             self.low = dropped.position
 
-    def take(self, after: int, limit: int, wanted: EventFilter) -> EventPage | None:
+    def take(self, after: int, limit: int, wanted: EventFilter, until: int | None = None) -> EventPage | None:
         """What `read_events` would say of the log up to `high`; None when it begins before the tail does."""
         if self.high is None or after < self.low:
             return None
-        newer: Iterator[StoredEvent] = islice(self._events, after - self.low, None)
+        last = self.high if until is None else min(self.high, until)
+        newer: Iterator[StoredEvent] = islice(self._events, after - self.low, max(last, after) - self.low)
         if wanted != EVERYTHING:
             newer = (event for event in newer if _matches(event, wanted))
         events = list(islice(newer, limit))
-        scanned_to = events[-1].position if len(events) == limit else max(self.high, after)
+        scanned_to = events[-1].position if len(events) == limit else max(last, after)
         return EventPage(events, scanned_to, self.high)
 
 
@@ -100,8 +126,6 @@ def _matches(event: StoredEvent, wanted: EventFilter) -> bool:
         return False
     if wanted.object_ids and event.object_id not in wanted.object_ids:
         return False
-    return not wanted.types or any(_is_of_type(event.type, name) for name in wanted.types)
-
-
-def _is_of_type(event_type: str, name: str) -> bool:
-    return event_type.startswith(name[:-1]) if name.endswith("*") else event_type == name
+    if wanted.shards is not None and shard_of(subject_of(event.customer, event.object_id)) not in wanted.shards:
+        return False
+    return not wanted.types or any(is_of_type(event.type, name) for name in wanted.types)

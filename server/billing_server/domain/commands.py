@@ -546,6 +546,39 @@ class CreateRefund(Command, frozen=True, kw_only=True):
     metadata: Metadata = {}
 
 
+# --- webhooks
+
+
+class CreateWebhookEndpoint(Command, frozen=True, kw_only=True):
+    url: str
+    event_types: tuple[str, ...] = ()
+    description: str | None = None
+    metadata: Metadata = {}
+
+
+class UpdateWebhookEndpoint(Command, frozen=True, kw_only=True):
+    id: str
+    url: str | UnsetType = UNSET
+    event_types: tuple[str, ...] | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
+    enabled: bool | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+    etag: str | None = None
+
+
+class DeleteWebhookEndpoint(Command, frozen=True, kw_only=True):
+    id: str
+
+
+class RotateWebhookSecret(Command, frozen=True, kw_only=True):
+    id: str
+    grace_seconds: int = 86_400
+
+
+class RedeliverWebhookDelivery(Command, frozen=True, kw_only=True):
+    id: str
+
+
 # --- automation runs
 
 

@@ -75,6 +75,9 @@ REASONS: frozenset[str] = frozenset(
         "automation_pair_invalid",
         "automation_deleted",
         "automation_limit",
+        "webhook_endpoint_disabled",
+        "webhook_max_endpoints",
+        "webhook_max_secrets",
         "card_declined",
         "expired_card",
         "incorrect_cvc",
@@ -87,6 +90,7 @@ REASONS: frozenset[str] = frozenset(
         "deadline_exceeded",
         "unavailable",
         "internal",
+        "consumer_silent",
     }
 )
 

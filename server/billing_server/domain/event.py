@@ -14,13 +14,14 @@ from billing_server.domain.invoice import Invoice
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription, SubscriptionItem
 
-CauseKind = Literal["rpc", "timer", "gateway", "automation"]
+CauseKind = Literal["rpc", "timer", "gateway", "automation", "receiver"]
 
 Attributes = Mapping[str, Any]
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
-    """What made an event happen: an RPC (with its idempotency key), time, the gateway, or an automation's run."""
+    """What made an event happen: an RPC (with its idempotency key), time, the gateway, an automation's run, or the
+    receiver of a webhook."""
 
     kind: CauseKind
     method: str | None = None
@@ -41,6 +42,16 @@ class Event(msgspec.Struct, frozen=True):
     object: msgspec.Struct
     previous_attributes: Attributes | None
     cause: Cause
+
+    @property
+    def quiet(self) -> bool:
+        """Whether only the log tells it: it is about an invoice born while collection is paused (decision 17)."""
+        return isinstance(self.object, Invoice) and self.object.collection_paused
+
+
+def is_of_type(event_type: str, name: str) -> bool:
+    """Whether a type is the named one, or begins as a prefix such as "invoice.*" says."""
+    return event_type.startswith(name[:-1]) if name.endswith("*") else event_type == name
 
 
 INTERNAL: Mapping[type[msgspec.Struct], frozenset[str]] = {

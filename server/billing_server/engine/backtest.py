@@ -15,6 +15,7 @@ import msgspec
 from billing_server.domain.account import Settings
 from billing_server.domain.automation import AutomationRun, Trigger
 from billing_server.domain.automation_matching import Subject, evaluate, in_default_currency
+from billing_server.domain.automation_pages import check_definition
 from billing_server.domain.backtest import TRIGGER_EVENTS, Moment, Proposal, Replay, Seen, moments, replay
 from billing_server.domain.calendar import LAST_INSTANT
 from billing_server.domain.catalog import Catalog
@@ -119,14 +120,17 @@ async def backtest(
     """Try a proposal on all that was recorded up to now. `automation` is the one whose definition it is, if any.
 
     Raises:
-        ResourceMissing: there is no such customer.
+        ResourceMissing: there is no such customer, or no product or price that a new definition names.
+        InvalidArgument: a new definition could not be created.
     """
     async with store.view(account_id) as view:
         pages = pages_of(await view.pages())
         oldest, head = await view.oldest(), await view.head()
         if span.customer is not None:
             await view.get(Customer, span.customer, "customer", field="customer")
-    trial = _Trial(proposal, span, pages.settings, pages.catalog, automation, (oldest or 1, head))
+    if automation is None:
+        check_definition(pages, proposal.conditions, proposal.actions)
+    trial = _Trial(proposal, span, pages.settings, pages.catalog, automation, (oldest or 0, head))
     while trial.scanned_to < head:
         async with store.view(account_id) as view:
             page = await view.read_events(after=trial.scanned_to, limit=EVENTS_AT_ONCE, wanted=trial.wanted)
@@ -156,7 +160,7 @@ class _Trial:
         self._now = int(time.time())
         self._clocks: dict[str, int | None] = {}
         first, head = positions
-        self.summary = Summary(first_position=first, scanned_to=first - 1, head=head)
+        self.summary = Summary(first_position=first, scanned_to=max(0, first - 1), head=head)
         # An invoice becomes overdue long after the event that is searched for.
         start = None if proposal.trigger == "invoice_overdue" else span.start
         self.wanted = EventFilter(
@@ -215,8 +219,10 @@ class _Trial:
         self, view: View, event: StoredEvent, moment: Moment, failures: tuple[int, ...] = ()
     ) -> WouldRun | None:
         """The run that a moment would have started, if all conditions hold."""
-        self._count(moments=1)
         subject = await self._subject(view, event, moment)
+        if subject is not None and _awaits_confirmation(self._proposal.trigger, subject):
+            return None
+        self._count(moments=1)
         if subject is None:
             self._count(unknown=1)
             return None
@@ -366,6 +372,12 @@ class _Trial:
             found = await view.get_many(TestClock, [clock])
             self._clocks[clock] = found[0].frozen_time if found else None
         return self._clocks[clock] or self._now
+
+
+def _awaits_confirmation(trigger: Trigger, subject: Subject) -> bool:
+    """Whether it is the first invoice of an incomplete subscription, whose failures start nothing."""
+    subscription = subject.subscription
+    return trigger == "subscription_payment_fails" and subscription is not None and subscription.status == "incomplete"
 
 
 async def _failed_before(view: View, event: StoredEvent, customer: str) -> bool:

@@ -32,6 +32,7 @@ from billing_server.engine.api_keys import KEY_PREFIX, ApiKeys, NewApiKey
 from billing_server.engine.bell import Bell
 from billing_server.engine.cashier import Cashier
 from billing_server.engine.conclusion import about_subscription, refusal_of
+from billing_server.engine.consumers import Consumers
 from billing_server.engine.door import Door
 from billing_server.engine.events import event_rows
 from billing_server.engine.group_commit import GroupCommit
@@ -44,6 +45,7 @@ from billing_server.engine.session import target_field
 from billing_server.engine.test_clocks import TestClocks
 from billing_server.engine.timekeeper import Timekeeper
 from billing_server.engine.usage import with_usage
+from billing_server.engine.webhooks import Webhooks
 from billing_server.engine.work import Answer, Answered, Caller, Origin, Work
 from billing_server.gateways.port import PaymentGateway
 from billing_server.store.errors import StoreUnavailable
@@ -61,9 +63,12 @@ T = TypeVar("T")
 
 
 class Engine:
-    """One process's engine: door, cashier, timekeeper and test clocks on one store."""
+    """One process's engine: door, cashier, timekeeper and test clocks on one store.
 
-    def __init__(self, store: Store, gateway: PaymentGateway) -> None:
+    `allow_private_webhooks` lets webhooks go to addresses that are not public, for development.
+    """
+
+    def __init__(self, store: Store, gateway: PaymentGateway, *, allow_private_webhooks: bool = False) -> None:
         self.store = store
         self.gateway = gateway
         self.new_id = IdSource()
@@ -73,6 +78,8 @@ class Engine:
         self.group = GroupCommit(self.door.execute)
         self.cashier = Cashier(gateway, self.group)
         self.api_keys = ApiKeys(store, self.door, self.new_id)
+        self.consumers = Consumers(self.door)
+        self.webhooks = Webhooks(store, self.door, self.new_id, allow_private=allow_private_webhooks)
         self.metering = Metering(store, self.pages)
         self.clocks = TestClocks(store, self.door, self.cashier, self.new_id, self.bell)
         self.timekeeper = Timekeeper(store, self.door, self.cashier, self.clocks)
@@ -147,6 +154,8 @@ class Engine:
     async def execute(self, account_id: str, command: c.Command, caller: Caller) -> Answer:
         """Validate and carry out a command; a charge that it needs is settled before the answer. Raises refusals."""
         validate(command, now=self._now())
+        if self.webhooks.takes(command):
+            return await self._finishing(lambda: self.webhooks.execute(account_id, command, caller))
         if is_about_pages(command):
             return await self._finishing(lambda: self._change_pages(account_id, command, caller))
         return await self._finishing(lambda: self._execute(account_id, command, caller))
@@ -256,6 +265,10 @@ class Engine:
     async def revoke_api_key(self, account_id: str, key_id: str, caller: Caller) -> Answer:
         """Make a key worthless at once."""
         return await self._finishing(lambda: self.api_keys.revoke(account_id, key_id, caller))
+
+    async def change_consumer(self, change: Callable[[Consumers], Coroutine[Any, Any, Answer]]) -> Answer:
+        """A change of a durable consumer, brought to its end whoever waits; see `Consumers`."""
+        return await self._finishing(lambda: change(self.consumers))
 
     # --- test clocks
 

@@ -58,6 +58,7 @@ _TAKEN: Final = {
         "another price has this lookup key; transfer it, or use another",
     ),
     "meters_active_event_name": ("event_name", "another active meter has this event name; use another"),
+    "consumers_pkey": ("name", "another consumer has this name; use another"),
     "customers_account_id_invoice_prefix_key": (
         "invoice_prefix",
         "another customer has this invoice prefix; use another",

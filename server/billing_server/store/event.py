@@ -5,6 +5,7 @@ They are written by `Unit.save`. Their payload is opaque here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -21,18 +22,22 @@ WINDOW_POSITIONS: Final = 20_000
 """How many positions one filtered read looks at, at most: a rare type must not become an endless scan."""
 
 
-_WITHOUT_CUSTOMER: Final = ("prod_", "price_", "mtr_", "clock_", "acct_")
+_WITHOUT_CUSTOMER: Final = ("prod_", "price_", "mtr_", "clock_", "acct_", "we_")
 """Objects that belong to no customer; their events are indexed by their own ids."""
 
 
 class EventRow(msgspec.Struct, frozen=True):
-    """An event to be written; its position is given when it is. `created` is engine or test-clock time."""
+    """An event to be written; its position is given when it is. `created` is engine or test-clock time.
+
+    A `quiet` one is for readers of the log alone.
+    """
 
     type: str
     customer: str | None
     object_id: str
     created: int
     payload: bytes
+    quiet: bool = False
 
 
 class StoredEvent(msgspec.Struct, frozen=True):
@@ -49,12 +54,14 @@ class StoredEvent(msgspec.Struct, frozen=True):
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which events to read.
 
-    `types` are exact, or prefixes such as "invoice.*". The span of `created` is engine or test-clock time.
+    `types` are exact, or prefixes such as "invoice.*". `shards` are those of a consumer, None for all. The span of
+    `created` is engine or test-clock time.
     """
 
     types: tuple[str, ...] = ()
     customer: str | None = None
     object_ids: tuple[str, ...] = ()
+    shards: tuple[int, ...] | None = None
     created_from: int | None = None
     created_before: int | None = None
 
@@ -78,6 +85,7 @@ class _Conditions(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...] | None = None
     type_patterns: tuple[str, ...] | None = None
     object_ids: tuple[str, ...] | None = None
+    shards: tuple[int, ...] | None = None
     created_from: int | None = None
     created_before: int | None = None
 
@@ -88,7 +96,7 @@ _row_values = attrgetter(*EventRow.__struct_fields__)
 
 
 def row_of(event: EventRow) -> tuple[object, ...]:
-    """An event as a value of the type `event_row`."""
+    """An event as a value of the type `event_row_2`."""
     values: tuple[object, ...] = _row_values(event)
     return values
 
@@ -98,13 +106,25 @@ async def head(connection: Connection, account_id: str) -> int:
     return int(await connection.fetchval(QUERIES["head"], account_id) or 0)
 
 
-async def read(connection: Connection, account_id: str, *, after: int, limit: int, wanted: EventFilter) -> EventPage:
-    """Up to `limit` events after a position, in order. A selective filter may need several reads."""
+async def read(
+    connection: Connection,
+    account_id: str,
+    *,
+    after: int,
+    limit: int,
+    wanted: EventFilter,
+    until: int | None = None,
+) -> EventPage:
+    """Up to `limit` events after a position, in order, and not beyond `until`.
+
+    A selective filter may need several reads.
+    """
     # The head comes first: whatever is at or below it is committed and seen by the statement after it.
     newest = await head(connection, account_id)
     subjects = await _subjects(connection, account_id, wanted)
     unbounded = wanted == EVERYTHING or subjects is not None
-    until = newest if unbounded else min(newest, after + WINDOW_POSITIONS)
+    last = newest if until is None else min(newest, until)
+    until = last if unbounded else min(last, after + WINDOW_POSITIONS)
     conditions = _conditions(wanted, until=until)
     events = await _fetch(connection, "read", account_id, (limit, after), conditions, subjects)
     scanned_to = events[-1].position if len(events) == limit else max(until, after)
@@ -135,6 +155,12 @@ async def get(connection: Connection, account_id: str, position: int) -> StoredE
     return None if record is None else StoredEvent(*record)
 
 
+async def at_positions(connection: Connection, account_id: str, positions: Sequence[int]) -> list[StoredEvent]:
+    """The events at some positions, in order, as far as they are kept."""
+    records = await connection.fetch(QUERIES["at_positions"], account_id, list(positions))
+    return [StoredEvent(*record) for record in records]
+
+
 async def _fetch(
     connection: Connection,
     query: str,
@@ -160,6 +186,7 @@ def _conditions(wanted: EventFilter, *, until: int | None = None, down_to: int |
         types=wanted.types if wanted.types and not prefixes else None,
         type_patterns=tuple(map(_pattern, wanted.types)) if prefixes else None,
         object_ids=wanted.object_ids or None,
+        shards=wanted.shards,
         created_from=wanted.created_from,
         created_before=wanted.created_before,
     )

@@ -142,7 +142,7 @@ class Loader:
     async def _load_invoices_of_subscriptions(self, shelf: _Shelf, wanted: Mapping[str, Reach]) -> None:
         subscriptions = list(shelf.subscriptions.values())
         pairs = ([s.customer for s in subscriptions], [s.id for s in subscriptions])
-        _add(shelf.invoices, await self._fetch(INVOICES, "load_unsettled", *pairs))
+        _add(shelf.invoices, await self._fetch(INVOICES, "load_unsettled", *pairs, list(shelf.invoices)))
         past = [s for s in subscriptions if s.customer in wanted and wanted[s.customer].history]
         pairs = ([s.customer for s in past], [s.id for s in past])
         _add(shelf.invoices, await self._fetch(INVOICES, "load_history", *pairs))

@@ -15,11 +15,12 @@ from typing import Final
 
 from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.message import Message
+from billing_server.store import consumer as consumers
 from billing_server.store import event as event_log
 from billing_server.store import usage
 from billing_server.store.account import ACCOUNTS, API_KEYS
 from billing_server.store.book import BOOK_ROWS
-from billing_server.store.database import Database, account_setting
+from billing_server.store.database import Database, PoolWaits, account_setting
 from billing_server.store.errors import StoreError
 from billing_server.store.idempotency import IDEMPOTENCY
 from billing_server.store.message import MESSAGES, Tried
@@ -28,6 +29,7 @@ from billing_server.store.test_clock import TEST_CLOCKS
 from billing_server.store.test_gateway import GATEWAY_ROWS, GatewayRow, RememberedRow
 from billing_server.store.unit import Unit
 from billing_server.store.view import View
+from billing_server.store.webhook import CURSORS, WEBHOOK_DELIVERIES, WebhookBacklog, WebhookUnit
 
 _SWEEP: Final = "SET LOCAL app.sweep = 'on'"
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]{2,128}")
@@ -59,6 +61,11 @@ class Store:
             acquire_seconds_max=acquire_seconds_max,
         )
         return cls(database)
+
+    @property
+    def waits(self) -> PoolWaits:
+        """How long work has waited for a connection of the pool."""
+        return self._database.waits
 
     async def close(self) -> None:
         """Close all connections, when the work on them is done."""
@@ -136,11 +143,13 @@ class Store:
             records = await transaction.connection.fetch(BOOK_ROWS.queries["accounts_with_due_books"], now)
             return [record[0] for record in records]
 
-    async def due_backlog(self) -> tuple[int, int]:
-        """How many books are due by the database's clock, and for how many seconds the first of them has been."""
+    async def due_backlog(self) -> tuple[int, int, int]:
+        """How many books are due by the database's clock, for how many seconds the first has been, how many have
+        charges or refunds without a known outcome.
+        """
         async with self._database.transaction(_SWEEP, read_only=True) as transaction:
             (record,) = await transaction.connection.fetch(BOOK_ROWS.queries["due_backlog"])
-            return record[0], record[1]
+            return record[0], record[1], record[2]
 
     async def advancing_clocks(self) -> list[tuple[str, str]]:
         """Accounts and ids of all test clocks that are on their way."""
@@ -179,6 +188,66 @@ class Store:
         """Drop a slice of the messages settled before a moment of real time; 0 when none is left."""
         async with self._database.transaction(account_setting(account_id)) as transaction:
             query = MESSAGES.queries["purge"]
+            return await transaction.connection.execute(query, account_id, before, _PURGED_AT_ONCE)
+
+    # --- consumers
+
+    async def meet_consumer(self, account_id: str, share: consumers.Share, lease_seconds: float) -> consumers.Met:
+        """Renew the lease of a consumer's connection and settle what it works on. Raises ResourceMissing."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            return await consumers.meet(transaction.connection, account_id, share, lease_seconds)
+
+    async def store_share(self, account_id: str, share: consumers.Share) -> consumers.Stored:
+        """Store how far a consumer's connection has come."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            return await consumers.store(transaction.connection, account_id, share)
+
+    async def leave_consumer(self, account_id: str, share: consumers.Share) -> None:
+        """Store how far a consumer's connection has come, and leave all of its work to others."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            await consumers.leave(transaction.connection, account_id, share)
+
+    # --- webhooks
+
+    @contextlib.asynccontextmanager
+    async def webhooks(self, account_id: str) -> AsyncIterator[WebhookUnit]:
+        """A transaction on the account's webhooks alone."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            yield WebhookUnit(account_id, transaction)
+
+    async def accounts_with_webhooks(self) -> list[str]:
+        """Accounts that have enabled endpoints."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            records = await transaction.connection.fetch(CURSORS["accounts"])
+            return [record[0] for record in records]
+
+    async def webhook_endpoints_behind(self) -> list[tuple[str, str]]:
+        """Accounts and ids of the endpoints for which there are events that nobody has looked at."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            records = await transaction.connection.fetch(CURSORS["behind"])
+            return [(record[0], record[1]) for record in records]
+
+    async def webhook_endpoints_due(self, now: int | None = None) -> list[tuple[str, str, int]]:
+        """Accounts, ids and failures in a row of the endpoints with deliveries to try, now or at `now`; well ones
+        first."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            connection = transaction.connection
+            moment = await connection.fetchval(CURSORS["now"]) if now is None else now
+            records = await connection.fetch(CURSORS["due"], moment)
+            return [(record[0], record[1], record[2]) for record in records]
+
+    async def webhook_backlog(self) -> WebhookBacklog:
+        """What waits to be sent."""
+        async with self._database.transaction(_SWEEP, read_only=True) as transaction:
+            connection = transaction.connection
+            moment = await connection.fetchval(CURSORS["now"])
+            (record,) = await connection.fetch(CURSORS["backlog"], moment)
+            return WebhookBacklog(*record)
+
+    async def purge_webhook_deliveries(self, account_id: str, before: int) -> int:
+        """Drop a slice of the deliveries settled before a moment of real time; 0 when none is left."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            query = WEBHOOK_DELIVERIES.queries["purge"]
             return await transaction.connection.execute(query, account_id, before, _PURGED_AT_ONCE)
 
     # --- housekeeping

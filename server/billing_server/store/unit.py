@@ -14,12 +14,14 @@ from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.automation import Automation
 from billing_server.domain.book import Book, Reach, Target
 from billing_server.domain.catalog import Price, Product
+from billing_server.domain.consumer import Consumer
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.message import Message
 from billing_server.domain.meter import Meter
 from billing_server.domain.metering import Reporter, Tallies
 from billing_server.domain.tally import Tally
 from billing_server.domain.test_clock import TestClock
+from billing_server.store import consumer as consumers
 from billing_server.store import event as event_log
 from billing_server.store import owners, pages, test_clock, usage
 from billing_server.store.account import ACCOUNTS, API_KEYS, ChangedPages
@@ -32,6 +34,7 @@ from billing_server.store.loading import Loader
 from billing_server.store.message import MESSAGES
 from billing_server.store.saving import SavedBook, Saver
 from billing_server.store.test_clock import TEST_CLOCKS
+from billing_server.store.webhook import WebhookUnit
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +243,48 @@ class Unit:
         """The tallies of some spans, in their order."""
         return await usage.read(self._connection, self.account_id, wanted)
 
+    # --- consumers
+
+    async def event_span(self) -> tuple[int, int]:
+        """Position of the oldest event that is kept, or will be, and of the last one."""
+        head = await event_log.head(self._connection, self.account_id)
+        oldest: int | None = await self._connection.fetchval(event_log.QUERIES["oldest"], self.account_id)
+        return (head + 1 if oldest is None else oldest), head
+
+    async def create_consumer(self, consumer: Consumer, position: int) -> None:
+        """Keep a new consumer that begins behind a position. Raises AlreadyExists."""
+        await consumers.create(self._connection, self.account_id, consumer, position)
+
+    async def lock_consumer(self, name: str) -> Consumer:
+        """The consumer, locked until the transaction ends. Raises ResourceMissing."""
+        return await consumers.lock(self._connection, self.account_id, name)
+
+    async def update_consumer(self, consumer: Consumer) -> None:
+        """Keep a changed consumer, locked before."""
+        rows = consumers.CONSUMERS
+        await self._connection.execute(rows.queries["update"], self.account_id, rows.encode([consumer]))
+
+    async def seek_consumer(self, name: str, position: int) -> None:
+        """Move a locked consumer behind a position."""
+        await consumers.seek(self._connection, self.account_id, name, position)
+
+    async def delete_consumer(self, name: str) -> None:
+        """Delete a locked consumer."""
+        await self._connection.execute(consumers.CONSUMERS.queries["delete"], self.account_id, name)
+
+    async def consumer_progress(self, name: str) -> consumers.Progress:
+        """How far a consumer that exists has come."""
+        return (await consumers.progress(self._connection, self.account_id, [name]))[name]
+
+    async def retry_parked(self, name: str, positions: Sequence[int] | None) -> tuple[int, int]:
+        """Ask for parked events to be tried again; how many will be, and how many are no longer kept."""
+        return await consumers.retry(self._connection, self.account_id, name, positions)
+
+    async def drop_parked(self, name: str, positions: Sequence[int] | None) -> int:
+        """Forget parked events (None: all); return how many."""
+        query = consumers.PARKED.queries["drop"]
+        return await self._connection.execute(query, self.account_id, name, positions)
+
     # --- API keys
 
     async def insert_api_key(self, key: ApiKey, secret_hash: bytes) -> None:
@@ -250,6 +295,13 @@ class Unit:
     async def update_api_key(self, key: ApiKey) -> None:
         """Keep a changed key; revoking one is such a change."""
         await self._connection.execute(API_KEYS.queries["update"], self.account_id, API_KEYS.encode([key]))
+
+    # --- webhooks
+
+    @property
+    def webhooks(self) -> WebhookUnit:
+        """The account's webhooks, in this transaction."""
+        return WebhookUnit(self.account_id, self._transaction)
 
     # --- test clocks
 

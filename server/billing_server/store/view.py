@@ -10,11 +10,13 @@ import msgspec
 from billing_server.domain.account import Account
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.tally import Tally
+from billing_server.store import consumer as consumers
 from billing_server.store import event as event_log
 from billing_server.store import owners, pages, usage
 from billing_server.store.account import ACCOUNTS, API_KEYS, ApiKeyFilter, ChangedPages
 from billing_server.store.automation import AUTOMATION_RUNS, AUTOMATIONS, AutomationFilter, AutomationRunFilter
 from billing_server.store.catalog import PRICES, PRODUCTS, PriceFilter, ProductFilter
+from billing_server.store.consumer import CONSUMERS, ConsumerFilter
 from billing_server.store.customer import (
     BALANCE_TRANSACTIONS,
     CUSTOMERS,
@@ -42,6 +44,12 @@ from billing_server.store.rows import Rows
 from billing_server.store.schedule import SCHEDULES, ScheduleFilter
 from billing_server.store.subscription import SUBSCRIPTIONS, SubscriptionFilter
 from billing_server.store.test_clock import TEST_CLOCKS, TestClockFilter
+from billing_server.store.webhook import (
+    WEBHOOK_DELIVERIES,
+    WEBHOOK_ENDPOINTS,
+    WebhookDeliveryFilter,
+    WebhookEndpointFilter,
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -50,6 +58,7 @@ _LISTED: Final[Mapping[type[Filter[Any]], Rows[Any]]] = {
     AutomationFilter: AUTOMATIONS,
     AutomationRunFilter: AUTOMATION_RUNS,
     BalanceTransactionFilter: BALANCE_TRANSACTIONS,
+    ConsumerFilter: CONSUMERS,
     CreditNoteFilter: CREDIT_NOTES,
     CustomerFilter: CUSTOMERS,
     InvoiceFilter: INVOICES,
@@ -64,6 +73,8 @@ _LISTED: Final[Mapping[type[Filter[Any]], Rows[Any]]] = {
     ScheduleFilter: SCHEDULES,
     SubscriptionFilter: SUBSCRIPTIONS,
     TestClockFilter: TEST_CLOCKS,
+    WebhookDeliveryFilter: WEBHOOK_DELIVERIES,
+    WebhookEndpointFilter: WEBHOOK_ENDPOINTS,
 }
 _ROWS: Final[Mapping[type[msgspec.Struct], Rows[Any]]] = {rows.struct: rows for rows in _LISTED.values()}
 
@@ -119,6 +130,16 @@ class View:
         """The customers of some objects, by the objects' ids; those that do not exist are left out."""
         return await owners.of_ids(self._connection, self.account_id, ids)
 
+    # --- consumers
+
+    async def consumer_progress(self, names: Sequence[str]) -> dict[str, consumers.Progress]:
+        """How far some consumers have come, by their names."""
+        return await consumers.progress(self._connection, self.account_id, names)
+
+    async def parked_events(self, consumer: str, *, before: int, limit: int) -> list[consumers.ParkedRow]:
+        """Parked events of a consumer before a position, the latest in the log first."""
+        return await consumers.parked_page(self._connection, self.account_id, consumer, before, limit)
+
     # --- events
 
     async def head(self) -> int:
@@ -130,9 +151,17 @@ class View:
         position: int | None = await self._connection.fetchval(event_log.QUERIES["oldest"], self.account_id)
         return position
 
-    async def read_events(self, *, after: int, limit: int, wanted: EventFilter = EVERYTHING) -> EventPage:
-        """Up to `limit` events after a position, in order."""
-        return await event_log.read(self._connection, self.account_id, after=after, limit=limit, wanted=wanted)
+    async def read_events(
+        self, *, after: int, limit: int, wanted: EventFilter = EVERYTHING, until: int | None = None
+    ) -> EventPage:
+        """Up to `limit` events after a position, in order, and not beyond `until`."""
+        return await event_log.read(
+            self._connection, self.account_id, after=after, limit=limit, wanted=wanted, until=until
+        )
+
+    async def events_at(self, positions: Sequence[int]) -> list[StoredEvent]:
+        """The events at some positions, in order, as far as they are kept."""
+        return await event_log.at_positions(self._connection, self.account_id, positions)
 
     async def newest_events(self, *, before: int | None, limit: int, wanted: EventFilter = EVERYTHING) -> EventPage:
         """Up to `limit` events before a position (None: the newest), newest first."""

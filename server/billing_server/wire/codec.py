@@ -27,6 +27,8 @@ from billing.v1.payment_model_pb2 import Refund as RefundMessage
 from billing.v1.schedule_model_pb2 import SubscriptionSchedule as SubscriptionScheduleMessage
 from billing.v1.subscription_model_pb2 import Subscription as SubscriptionMessage
 from billing.v1.test_clock_model_pb2 import TestClock as TestClockMessage
+from billing.v1.webhook_model_pb2 import WebhookDelivery as WebhookDeliveryMessage
+from billing.v1.webhook_model_pb2 import WebhookEndpoint as WebhookEndpointMessage
 from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.automation import Automation, AutomationRun, Condition
 from billing_server.domain.catalog import Price, Product
@@ -37,27 +39,34 @@ from billing_server.domain.payment import PaymentAttempt, PaymentIntent, Refund
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
+from billing_server.domain.webhook import WebhookDelivery, WebhookEndpoint
 from billing_server.wire.decoding import decode
 from billing_server.wire.encoding import ENCODERS
 from billing_server.wire.events import (
+    Known,
     encode_event,
     event_batch_bytes,
     event_id,
+    event_json,
     position_of,
+    redelivery_bytes,
     with_position,
 )
 from billing_server.wire.parsing import parse
 from billing_server.wire.values import check
 
 __all__ = [
+    "Known",
     "check",
     "decode",
     "encode",
     "encode_event",
     "event_batch_bytes",
     "event_id",
+    "event_json",
     "parse",
     "position_of",
+    "redelivery_bytes",
     "serialize",
     "with_position",
 ]
@@ -103,6 +112,10 @@ def encode(obj: PaymentAttempt, now: int | None = None) -> PaymentAttemptMessage
 def encode(obj: Refund, now: int | None = None) -> RefundMessage: ...
 @overload
 def encode(obj: TestClock, now: int | None = None) -> TestClockMessage: ...
+@overload
+def encode(obj: WebhookEndpoint, now: int | None = None) -> WebhookEndpointMessage: ...
+@overload
+def encode(obj: WebhookDelivery, now: int | None = None) -> WebhookDeliveryMessage: ...
 @overload
 def encode(obj: msgspec.Struct, now: int | None = None) -> Message: ...
 def encode(obj: msgspec.Struct, now: int | None = None) -> Message:

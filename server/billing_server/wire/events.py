@@ -10,8 +10,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
+from google.protobuf.json_format import MessageToJson
+
 from billing.v1.event_model_pb2 import Event as EventMessage
 from billing.v1.event_model_pb2 import EventBatch
+from billing.v1.event_service_pb2 import ConsumeResponse, Redelivery
 from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.event import Cause, Event
 from billing_server.wire.attributes import as_shown, struct_bytes
@@ -23,6 +26,7 @@ ID_PREFIX: Final = "evt_"
 ACCOUNT_CHARACTERS: Final = 10
 """How many characters of the account's id, counted from its end, stand in the ids of its events."""
 POSITION_DIGITS: Final = 12
+_POSITIONS_END: Final = 10**POSITION_DIGITS
 
 _FIELDS: Final = EventMessage.DESCRIPTOR.fields_by_name
 _ID: Final = tag_of(_FIELDS["id"])
@@ -41,9 +45,26 @@ _EVENTS: Final = tag_of(_BATCH_FIELDS["events"])
 _HEAD: Final = tag_of(_BATCH_FIELDS["head_position"])
 _CAUGHT_UP: Final = tag_of(_BATCH_FIELDS["caught_up"]) + b"\x01"
 
+_CONSUMED_FIELDS: Final = ConsumeResponse.DESCRIPTOR.fields_by_name
+assert [tag_of(_CONSUMED_FIELDS[name]) for name in _BATCH_FIELDS] == [tag_of(field) for field in _BATCH_FIELDS.values()]
+_REDELIVERIES: Final = tag_of(_CONSUMED_FIELDS["redeliveries"])
+_TRIED_POSITION: Final = tag_of(Redelivery.DESCRIPTOR.fields_by_name["position"])
+_TRIES: Final = tag_of(Redelivery.DESCRIPTOR.fields_by_name["tries"])
 
-def encode_event(account_id: str, event: Event) -> bytes:
-    """The serialized event, without its id and position. Its object is shown as at the event's time."""
+
+Known = dict[tuple[int, int], bytes]
+"""Objects that are serialized already, sized: by identity and by the moment at which they are seen.
+
+Several events often tell of the same object in the same version: a payment alone makes three of its invoice. Valid
+for as long as the events themselves are kept, because an identity may be given to another object later.
+"""
+
+
+def encode_event(account_id: str, event: Event, known: Known | None = None) -> bytes:
+    """The serialized event, without its id and position. Its object is shown as at the event's time.
+
+    `known` is what events of the same transaction share.
+    """
     obj: Any = event.object
     struct = type(obj)
     parts = [
@@ -60,7 +81,13 @@ def encode_event(account_id: str, event: Event) -> bytes:
     if event.previous_attributes is not None:
         parts += (_PREVIOUS, sized(struct_bytes(struct, as_shown(obj, event.previous_attributes))))
     parts += (_CAUSE, _cause_bytes(event.cause))
-    parts += (_OBJECTS[struct], sized(ENCODERS[struct].serialize(obj, event.created)))
+    seen_as = (id(obj), event.created)
+    shown = None if known is None else known.get(seen_as)
+    if shown is None:
+        shown = sized(ENCODERS[struct].serialize(obj, event.created))
+        if known is not None:
+            known[seen_as] = shown
+    parts += (_OBJECTS[struct], shown)
     return b"".join(parts)
 
 
@@ -87,13 +114,24 @@ def with_position(stored: bytes, account_id: str, position: int) -> bytes:
     return stored + _position_fields(_id_start(account_id), position)
 
 
+def event_json(stored: bytes, account_id: str, position: int) -> bytes:
+    """The event in protobuf's JSON, as every client of gRPC would write it."""
+    message = EventMessage.FromString(with_position(stored, account_id, position))
+    return MessageToJson(message, indent=None).encode()
+
+
 def _id_start(account_id: str) -> bytes:
-    return (ID_PREFIX + account_id[-ACCOUNT_CHARACTERS:]).encode()
+    """The field of an id up to its digits, as long as these are not more than there is room for."""
+    start = (ID_PREFIX + account_id[-ACCOUNT_CHARACTERS:]).encode()
+    return _ID + varint(len(start) + POSITION_DIGITS) + start
 
 
 def _position_fields(id_start: bytes, position: int) -> bytes:
-    identifier = b"%b%0*d" % (id_start, POSITION_DIGITS, position)
-    return b"".join((_ID, sized(identifier), _POSITION, varint(position)))
+    if position < _POSITIONS_END:
+        return b"%b%012d%b%b" % (id_start, position, _POSITION, varint(position))
+    more = len(str(position)) - POSITION_DIGITS
+    start = id_start[len(_ID) + 1 :]
+    return b"".join((_ID, varint(id_start[len(_ID)] + more), start, b"%d" % position, _POSITION, varint(position)))
 
 
 def event_batch_bytes(
@@ -110,6 +148,13 @@ def event_batch_bytes(
     if caught_up:
         parts.append(_CAUGHT_UP)
     return b"".join(parts)
+
+
+def redelivery_bytes(tried: Iterable[tuple[int, int]]) -> bytes:
+    """What a ConsumeResponse adds to its events: those that were delivered before, as position and tries."""
+    return b"".join(
+        _REDELIVERIES + sized(_TRIED_POSITION + varint(position) + _TRIES + varint(tries)) for position, tries in tried
+    )
 
 
 def event_id(account_id: str, position: int) -> str:

@@ -17,6 +17,10 @@ _VARINT: Final = 0
 _FIXED64: Final = 1
 _LENGTH: Final = 2
 _SMALL: Final = tuple(bytes((number,)) for number in range(128))
+_TWO_BYTES: Final = 1 << 14
+_MEDIUM: Final = tuple(bytes((number & 127 | 128, number >> 7)) for number in range(_TWO_BYTES))
+"""Numbers of up to two bytes are looked up: they are the lengths of nearly all that is put together here."""
+
 _UNSIGNED: Final = 2**64 - 1
 _SECONDS: Final = b"\x08"
 """The tag of a Timestamp's seconds."""
@@ -29,12 +33,9 @@ def varint(number: int) -> bytes:
     """A whole number from 0, seven bits to a byte, lowest first."""
     if number < 128:
         return _SMALL[number]
-    groups = bytearray()
-    while number > 127:
-        groups.append(number & 127 | 128)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
+    if number < _TWO_BYTES:
+        return _MEDIUM[number]
+    return bytes((number & 127 | 128, number >> 7 & 127 | 128)) + varint(number >> 14)
 
 
 def signed(number: int) -> bytes:

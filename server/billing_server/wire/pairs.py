@@ -32,6 +32,8 @@ from billing.v1 import (
     subscription_model_pb2,
     subscription_service_pb2,
     test_clock_model_pb2,
+    webhook_model_pb2,
+    webhook_service_pb2,
 )
 from billing_server.domain import commands
 from billing_server.domain.account import Account, ApiKey, EmailSettings, OverduePolicy, Settings
@@ -71,6 +73,7 @@ from billing_server.domain.subscription import (
     SubscriptionItem,
 )
 from billing_server.domain.test_clock import TestClock
+from billing_server.domain.webhook import WebhookDelivery, WebhookEndpoint
 
 Internal = frozenset[str]
 
@@ -90,6 +93,7 @@ INSTANTS: frozenset[str] = frozenset(
         "current_period_start",
         "deactivated_at",
         "detached_at",
+        "disabled_at",
         "due_at",
         "due_date",
         "effective_at",
@@ -117,6 +121,7 @@ INSTANTS: frozenset[str] = frozenset(
         "target_frozen_time",
         "trial_end",
         "trial_start",
+        "tried_at",
         "voided_at",
     }
 )
@@ -206,6 +211,8 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
     ),
     Refund: (payment_model_pb2.Refund, NO_ETAG | {"created_real", "check_at", "checks", "charge_reference"}),
     TestClock: (test_clock_model_pb2.TestClock, NO_ETAG),
+    WebhookEndpoint: (webhook_model_pb2.WebhookEndpoint, NOTHING),
+    WebhookDelivery: (webhook_model_pb2.WebhookDelivery, frozenset({"position", "started_at"})),
     Cause: (event_model_pb2.EventCause, NOTHING),
 }
 """Structs that are shown, their messages, and the fields that callers never see."""
@@ -267,6 +274,11 @@ COMMANDS: Mapping[type[msgspec.Struct], type[Message]] = {
     commands.VoidCreditNote: invoice_service_pb2.VoidCreditNoteRequest,
     commands.ConfirmPaymentIntent: payment_service_pb2.ConfirmPaymentIntentRequest,
     commands.CreateRefund: payment_service_pb2.CreateRefundRequest,
+    commands.CreateWebhookEndpoint: webhook_service_pb2.CreateWebhookEndpointRequest,
+    commands.UpdateWebhookEndpoint: webhook_service_pb2.UpdateWebhookEndpointRequest,
+    commands.DeleteWebhookEndpoint: webhook_service_pb2.DeleteWebhookEndpointRequest,
+    commands.RotateWebhookSecret: webhook_service_pb2.RotateWebhookSecretRequest,
+    commands.RedeliverWebhookDelivery: webhook_service_pb2.RedeliverWebhookDeliveryRequest,
 }
 """Commands that callers give, and the requests that carry them."""
 
@@ -297,5 +309,6 @@ EVENT_OBJECTS: Mapping[type[msgspec.Struct], str] = {
     TestClock: "test_clock",
     Account: "account_object",
     ApiKey: "api_key",
+    WebhookEndpoint: "webhook_endpoint",
 }
 """Objects of events, and the field of Event's oneof that holds them."""

@@ -20,6 +20,7 @@ from billing_server.domain.validation import (
     meter,
     schedule,
     subscription,
+    webhook,
 )
 from billing_server.domain.validation.account import check_api_key
 from billing_server.domain.validation.findings import Findings
@@ -40,6 +41,7 @@ SHAPES: Final[Mapping[type, Shape]] = {
         subscription.SHAPES,
         schedule.SHAPES,
         invoice.SHAPES,
+        webhook.SHAPES,
         _OF_THE_ENGINE,
     )
     for shape in shapes

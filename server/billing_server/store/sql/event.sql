@@ -4,9 +4,9 @@
 WITH head AS (
     UPDATE event_heads SET position = position + $2 WHERE account_id = $1 RETURNING position
 ), appended AS (
-    INSERT INTO events (account_id, position, type, customer, object_id, created, created_real, payload)
-    SELECT $1, head.position - $2 + e.ordinality, e.type, e.customer, e.object_id, e.created, $4, e.payload
-    FROM head, unnest($3::event_row[]) WITH ORDINALITY AS e
+    INSERT INTO events (account_id, position, type, customer, object_id, created, created_real, payload, quiet)
+    SELECT $1, head.position - $2 + e.ordinality, e.type, e.customer, e.object_id, e.created, $4, e.payload, e.quiet
+    FROM head, unnest($3::event_row_2[]) WITH ORDINALITY AS e
 )
 SELECT position FROM head;
 
@@ -58,6 +58,13 @@ ORDER BY e.position DESC LIMIT $2;
 -- One event.
 SELECT position, type, customer, object_id, created, payload FROM events WHERE account_id = $1 AND position = $2;
 
+-- name: at_positions
+-- The events at some positions, in order, as far as they are kept.
+SELECT e.position, e.type, e.customer, e.object_id, e.created, e.payload
+FROM unnest($2::bigint[]) AS wanted (position)
+CROSS JOIN LATERAL (SELECT * FROM events WHERE account_id = $1 AND position = wanted.position OFFSET 0) AS e
+ORDER BY e.position;
+
 -- name: purge
 -- Drops the oldest events that happened before a moment of real time, a slice at a time. Stops at the first
 -- event that is younger, so that what is kept has no gaps.
@@ -82,6 +89,9 @@ type LIKE ANY (?)
 
 -- filter: object_ids
 object_id = ANY (?)
+
+-- filter: shards
+get_byte(sha256(convert_to(CASE WHEN customer IS NULL THEN object_id ELSE customer END, 'UTF8')), 0) % 32 = ANY (?)
 
 -- filter: created_from
 created >= ?

@@ -31,12 +31,14 @@ CROSS JOIN LATERAL (
 ORDER BY i.id;
 
 -- name: load_unsettled
--- The draft and open invoices of some subscriptions, each named with its customer.
+-- The draft and open invoices of some subscriptions, each named with its customer, without those that are loaded
+-- already: most often the very one that is due or paid. Their ids are hashed once, not searched for each invoice.
 SELECT {columns:i}
 FROM unnest($2::text[], $3::text[]) AS wanted (customer, subscription)
 CROSS JOIN LATERAL (
     SELECT * FROM invoices
     WHERE account_id = $1 AND customer = wanted.customer AND subscription = wanted.subscription AND unsettled
+        AND id NOT IN (SELECT unnest($4::text[]))
     OFFSET 0
 ) AS i
 ORDER BY i.id;
