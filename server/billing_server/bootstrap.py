@@ -203,8 +203,9 @@ class Server:
         """Look now and then at what is due, for the metrics."""
         while True:
             try:
-                self._backlog.books, self._backlog.seconds = await self.engine.store.due_backlog()
-                self._backlog.webhooks = await self.engine.store.webhook_backlog()
+                backlog = self._backlog
+                backlog.books, backlog.seconds, backlog.unresolved = await self.engine.store.due_backlog()
+                backlog.webhooks = await self.engine.store.webhook_backlog()
             except StoreError as error:
                 LOGGER.warning("what is due was not counted: %s", error)
             await asyncio.sleep(_BACKLOG_SECONDS)

@@ -3,6 +3,7 @@ parked books."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable
 from typing import Final
@@ -17,7 +18,12 @@ from prometheus_client import (
     ProcessCollector,
     start_http_server,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -27,6 +33,7 @@ from billing_server.delivery.mail import Mail
 from billing_server.delivery.streams import EventStreams
 from billing_server.delivery.webhooks import WebhookDispatcher
 from billing_server.engine.engine import Engine
+from billing_server.engine.lateness import BOUNDS_SECONDS, Lateness
 from billing_server.store.webhook import WebhookBacklog
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -90,10 +97,14 @@ class MetricsServer:
 
 class Backlog:
     """What was due but not yet billed when that was last looked at: books, and seconds since the first was due.
-    And the webhooks that wait."""
+
+    `unresolved` are books with charges or refunds of which it was not known what became of them; `webhooks`
+    are those that wait.
+    """
 
     books = 0
     seconds = 0
+    unresolved = 0
     webhooks = WebhookBacklog()
 
 
@@ -121,6 +132,20 @@ class _Parts(Collector):
         engine = self._engine
         yield _gauge("billing_due_books", "Books that are due and not billed yet.", self._backlog.books)
         yield _gauge("billing_due_seconds", "Time since the first of them was due.", self._backlog.seconds)
+        yield _gauge(
+            "billing_unresolved_books",
+            "Books with charges or refunds whose outcome is not known yet.",
+            self._backlog.unresolved,
+        )
+        yield _lateness(engine.door.lateness)
+        waits = engine.store.waits
+        yield _gauge("billing_connections_awaited", "Pieces of work that wait for a connection.", waits.waiting)
+        yield SummaryMetricFamily(
+            "billing_connection_wait_seconds",
+            "Time that work waited for a connection to the database.",
+            count_value=waits.count,
+            sum_value=waits.seconds,
+        )
         yield _gauge("billing_calls_running", "Calls that are being answered.", self._limits.calls)
         yield _gauge("billing_streams_open", "Streams that are open.", self._limits.streams)
         yield _gauge("billing_stream_lag_events", "Events that the slowest stream is behind.", self._streams.lag)
@@ -147,6 +172,18 @@ class _Parts(Collector):
         for outcome, count in sorted(self._webhooks.outcomes.items()):
             webhooks.add_metric([outcome], count)
         yield webhooks
+
+
+def _lateness(lateness: Lateness) -> HistogramMetricFamily:
+    """The wake-ups as a histogram, whose classes include those before them."""
+    counts = list(itertools.accumulate(lateness.counts))
+    bounds = [*map(str, map(float, BOUNDS_SECONDS)), "+Inf"]
+    return HistogramMetricFamily(
+        "billing_wake_lateness_seconds",
+        "How long after their due time books were billed.",
+        buckets=list(zip(bounds, counts, strict=True)),
+        sum_value=lateness.seconds,
+    )
 
 
 def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:

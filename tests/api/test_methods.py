@@ -4,59 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 import pytest
 
 from billing_server.bootstrap import Server
 from billing_server.wire.contract import METHODS
-from tests.api.world import REQUESTS, World, build, names_others, path_of, request_of
+from tests.api.world import REQUESTS, World, build, call, names_others, path_of, request_of, unknown_ids
 from tests.serving import Caller, info_of, new_caller, status_of
-
-UNKNOWN_OF = {
-    "customer": "cus",
-    "payment_method": "pm",
-    "price": "price",
-    "subscription": "sub",
-    "schedule": "sub_sched",
-    "item": "si",
-    "invoice": "in",
-    "draft": "in",
-    "invoice_item": "ii",
-    "credit_note": "cn",
-    "payment_intent": "pi",
-    "attempt": "pa",
-    "refund": "re",
-    "clock": "clock",
-    "meter": "mtr",
-    "automation": "bauto",
-    "automation_run": "bautorun",
-    "event": "evt",
-    "webhook_endpoint": "we",
-    "webhook_delivery": "wd",
-    "api_key": "key",
-    "product": "prod",
-}
-
-
-async def call(caller: Caller, name: str, request: bytes, metadata: tuple[tuple[str, str], ...]) -> bytes:
-    """Call any method with bytes; of a stream, the first message."""
-    path = path_of(name)
-    if METHODS[path].gathers:
-        gathering: Any = caller.channel.stream_unary(path)
-        response: bytes = await gathering(iter([request]), metadata=metadata, timeout=20)
-        return response
-    if not METHODS[path].streams:
-        return await caller.raw(path, request, metadata)
-    stub: Any = caller.channel.unary_stream(path)
-    stream = stub(request, metadata=metadata, timeout=20)
-    try:
-        first = await stream.read()
-    finally:
-        stream.cancel()
-    assert isinstance(first, bytes), f"{name} ended without a message: {await stream.code()}"
-    return first
 
 
 async def refusal(
@@ -109,9 +64,7 @@ async def test_every_method_needs_its_scope(server: Server, owner: Caller, world
 @pytest.mark.parametrize("name", [name for name in REQUESTS if names_others(name)])
 async def test_objects_of_others_are_as_unknown_ones(server: Server, world: World, name: str) -> None:
     stranger = await new_caller(server)
-    unknown = {thing: f"{prefix}_0000000000000000000000" for thing, prefix in UNKNOWN_OF.items()}
-    unknown["webhook_delivery"] = f"wd_{0:034d}"
-    unknown["event"] = f"evt_{stranger.account_id[-10:]}000000099999"
+    unknown = unknown_ids(stranger)
     try:
         told = [await _told(stranger, name, ids) for ids in (world, unknown)]
     finally:

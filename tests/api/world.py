@@ -295,3 +295,56 @@ def request_of(name: str, world: World) -> Message:
 def names_others(name: str) -> bool:
     """Whether the request of a method names objects."""
     return "$" in json.dumps(REQUESTS[name])
+
+
+_PREFIXES = {
+    "customer": "cus",
+    "payment_method": "pm",
+    "price": "price",
+    "subscription": "sub",
+    "schedule": "sub_sched",
+    "item": "si",
+    "invoice": "in",
+    "draft": "in",
+    "invoice_item": "ii",
+    "credit_note": "cn",
+    "payment_intent": "pi",
+    "attempt": "pa",
+    "refund": "re",
+    "clock": "clock",
+    "meter": "mtr",
+    "automation": "bauto",
+    "automation_run": "bautorun",
+    "event": "evt",
+    "webhook_endpoint": "we",
+    "webhook_delivery": "wd",
+    "api_key": "key",
+    "product": "prod",
+}
+
+
+def unknown_ids(caller: Caller) -> World:
+    """Ids that look like those of a world, and are of nothing."""
+    unknown = {thing: f"{prefix}_0000000000000000000000" for thing, prefix in _PREFIXES.items()}
+    unknown["webhook_delivery"] = f"wd_{0:034d}"
+    unknown["event"] = f"evt_{caller.account_id[-10:]}000000099999"
+    return unknown
+
+
+async def call(caller: Caller, name: str, request: bytes, metadata: tuple[tuple[str, str], ...]) -> bytes:
+    """Call any method with bytes; of a stream, the first message."""
+    path = path_of(name)
+    if METHODS[path].gathers:
+        gathering: Any = caller.channel.stream_unary(path)
+        response: bytes = await gathering(iter([request]), metadata=metadata, timeout=20)
+        return response
+    if not METHODS[path].streams:
+        return await caller.raw(path, request, metadata)
+    stub: Any = caller.channel.unary_stream(path)
+    stream = stub(request, metadata=metadata, timeout=20)
+    try:
+        first = await stream.read()
+    finally:
+        stream.cancel()
+    assert isinstance(first, bytes), f"{name} ended without a message: {await stream.code()}"
+    return first

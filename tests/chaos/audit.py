@@ -129,6 +129,18 @@ def money_kept(
             yield f"{invoice} is {status.get(invoice, 'unknown')}, and kept the money of {', '.join(paying)}"
 
 
+# --- time
+
+
+async def moments(database: HarmedDatabase) -> list[str]:
+    """Each period was billed once, whichever of the processes did it (promise 12)."""
+    twice = await database.sql(
+        "SELECT subscription, period_start, count(*) AS times FROM invoices"
+        " WHERE billing_reason = 'subscription_cycle' GROUP BY subscription, period_start HAVING count(*) > 1"
+    )
+    return [f"{row['subscription']} was billed {row['times']} times at {row['period_start']}" for row in twice]
+
+
 # --- commands
 
 

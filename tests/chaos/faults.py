@@ -17,6 +17,7 @@ from tests.chaos.database import HarmedDatabase
 from tests.chaos.processes import GatewayProcess, ServerProcess
 from tests.proxy import Cut
 
+CUTTING_SECONDS: Final = 2.5
 CUTS: Final[tuple[Cut, ...]] = get_args(Cut)
 
 
@@ -78,8 +79,8 @@ async def cut_commits(victims: Victims, dice: random.Random) -> None:
     """The next COMMITs of a server get lost, or their answers do."""
     way = dice.choice(victims.database.ways)
     before = len(way.done)
-    way.cuts = [dice.choice(CUTS) for _ in range(dice.randint(1, 4))]
-    await asyncio.sleep(1)
+    way.cuts = [dice.choice(CUTS) for _ in range(dice.randint(1, 6))]
+    await asyncio.sleep(CUTTING_SECONDS)
     way.cuts = []
     victims.counts["commits cut"] += len(way.done) - before
 

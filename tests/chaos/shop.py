@@ -8,6 +8,15 @@ from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from billing.v1.account_model_pb2 import RETRY_POLICY_KIND_CUSTOM, RetryPolicy
+from billing.v1.automation_model_pb2 import (
+    AUTOMATION_ACTION_TYPE_CANCEL_SUBSCRIPTION,
+    AUTOMATION_ACTION_TYPE_MARK_INVOICE_UNCOLLECTIBLE,
+    AUTOMATION_ACTION_TYPE_START_RETRY_POLICY,
+    AUTOMATION_TRIGGER_SUBSCRIPTION_PAYMENT_FAILS,
+    AutomationAction,
+)
+from billing.v1.automation_service_pb2 import CreateAutomationFromRecipeRequest, CreateAutomationRequest
 from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, INTERVAL_WEEK, Recurring
 from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest
 from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
@@ -55,8 +64,29 @@ async def open_shop(calls: Calls, dice: random.Random) -> Shop:
             product=product.id, currency="usd", unit_amount=str(amount), recurring=Recurring(interval=interval)
         )
         prices.append((await calls.change(dice, "catalog", "CreatePrice", price)).id)
+    await _automate(calls, dice)
     times: dict[str, int] = {}
     for number in range(CLOCKS):
         clock: Any = CreateTestClockRequest(name=f"clock {number}", frozen_time=Timestamp(seconds=START))
         times[(await calls.change(dice, "test_clocks", "CreateTestClock", clock)).id] = START
     return Shop(calls, prices, times)
+
+
+async def _automate(calls: Calls, dice: random.Random) -> None:
+    """Automations that runs begin of: a credit for new customers, dunning, letters to those who leave."""
+    for recipe in ("new_customer_credit", "cancellation_confirmation"):
+        made = CreateAutomationFromRecipeRequest(recipe=recipe)
+        await calls.change(dice, "automations", "CreateAutomationFromRecipe", made)
+    dunning = CreateAutomationRequest(
+        name="Dunning",
+        trigger=AUTOMATION_TRIGGER_SUBSCRIPTION_PAYMENT_FAILS,
+        actions=[
+            AutomationAction(
+                type=AUTOMATION_ACTION_TYPE_START_RETRY_POLICY,
+                retry_policy=RetryPolicy(kind=RETRY_POLICY_KIND_CUSTOM, retry_days=[2, 3]),
+            ),
+            AutomationAction(type=AUTOMATION_ACTION_TYPE_CANCEL_SUBSCRIPTION, delay_seconds=86_400),
+            AutomationAction(type=AUTOMATION_ACTION_TYPE_MARK_INVOICE_UNCOLLECTIBLE),
+        ],
+    )
+    await calls.change(dice, "automations", "CreateAutomation", dunning)

@@ -21,6 +21,7 @@ from billing_server.engine import timekeeper as timekeeper_module
 from billing_server.engine.door import PARK_SECONDS
 from billing_server.engine.engine import Engine
 from billing_server.engine.events import event_rows
+from billing_server.engine.lateness import BOUNDS_SECONDS
 from billing_server.store.book import BOOK_ROWS
 from tests.engine.ledger import audit
 from tests.engine.times import DAY, HOUR, START
@@ -91,6 +92,26 @@ async def test_four_processes_look_each_open_charge_up_once(world: World, engine
     assert set(world.bank.questions.values()) == {1}
     assert len(world.bank.questions) == 12
     await audit(world, engine)
+
+
+async def test_lateness_is_counted(world: World, engine: Engine) -> None:
+    subscription = await world.subscribe(engine, await world.customer(engine))
+    await world.pass_time(engine, subscription.current_period_end - 1 - world.time.now)
+    before = list(engine.door.lateness.counts)
+    world.time.pass_(8)
+    await world.work_off(engine)
+    grown = [after - known for after, known in zip(engine.door.lateness.counts, before, strict=True)]
+    assert grown == [int(bound == 10) for bound in (*BOUNDS_SECONDS, None)]
+
+
+async def test_a_book_with_nothing_left_to_do_is_claimed_once_and_not_parked(world: World, engine: Engine) -> None:
+    """A command may leave a book due for what is not there any more."""
+    subscription = await world.subscribe(engine, await world.customer(engine))
+    world.time.now = subscription.current_period_end + HOUR
+    await world.ask(engine, c.CancelSubscription(id=subscription.id))
+    await world.work_off(engine, rounds=2)
+    assert sum(engine.door.lateness.counts) == 1
+    assert engine.door.parked == 0
 
 
 async def test_commands_and_time_meet_in_one_book(world: World, engine: Engine) -> None:

@@ -23,6 +23,7 @@ from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.test_clock import TestClock
 from billing_server.engine.bell import Bell
 from billing_server.engine.ids import IdSource
+from billing_server.engine.lateness import Lateness
 from billing_server.engine.pages import PagesCache
 from billing_server.engine.session import Session
 from billing_server.engine.transactions import committed
@@ -53,6 +54,7 @@ class Door:
         self._new_id = new_id
         self.bell = bell
         self.parked = 0
+        self.lateness = Lateness()
 
     # --- commands
 
@@ -163,6 +165,8 @@ class Door:
                 raise
             return await self._wake_in_halves(account_id, claimed, until, test_clock, error)
         self.parked += woken.parked
+        for seconds in woken.late:
+            self.lateness.note(seconds)
         if woken.events:
             self.bell.ring(account_id)
         return woken
@@ -211,7 +215,10 @@ class Door:
             return Woken(horizon=moment)
         pages = await self._pages.at(unit, opening.pages_version)
         horizon = moment
-        if test_clock is not None:
+        late: tuple[int, ...] = ()
+        if test_clock is None:
+            late = tuple(moment - unit.wake_at(customer) for customer in claimed)
+        else:
             # Books of one clock move together: all to the latest due time among them, few of them a little further.
             latest = max(unit.wake_at(customer) for customer in claimed)
             horizon = min(moment, latest if len(claimed) == limit else latest + DAY)
@@ -234,6 +241,7 @@ class Door:
             unfinished=session.unfinished,
             events=session.events_saved,
             horizon=horizon,
+            late=late,
             charges=tuple(session.charges),
             refunds=tuple(session.refunds),
         )

@@ -116,7 +116,8 @@ class Woken(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch of wake-ups led to. `horizon` is how far time has come in all books that were due.
 
     `books` counts those that were claimed, `parked` those of them that failed and were put aside, `unfinished` those
-    in which time stopped before usage that has to be loaded first: they are due again at once.
+    in which time stopped before usage that has to be loaded first: they are due again at once. `late` tells of each
+    book of real time for how many seconds it had been due.
     """
 
     books: int = 0
@@ -124,5 +125,6 @@ class Woken(msgspec.Struct, frozen=True, kw_only=True):
     unfinished: int = 0
     events: int = 0
     horizon: int = 0
+    late: tuple[int, ...] = ()
     charges: tuple[PaymentAttempt, ...] = ()
     refunds: tuple[Refund, ...] = ()

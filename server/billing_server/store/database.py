@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -116,6 +117,15 @@ class Connection:
             raise AssertionError(f"a failed transaction was committed: {status}")
 
 
+class PoolWaits:
+    """How often a connection was waited for, for how long in all, and how many wait now."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.waiting = 0
+
+
 class Database:
     """A pool of connections to one PostgreSQL."""
 
@@ -124,6 +134,7 @@ class Database:
         self.dsn = dsn
         self._acquire_seconds_max = acquire_seconds_max
         self._statistics = Statistics(dsn)
+        self.waits = PoolWaits()
 
     @classmethod
     async def open(
@@ -160,8 +171,15 @@ class Database:
             await self._give_back(connection)
 
     async def _acquire(self) -> Connection:
-        with translated():
-            return Connection(await self._pool.acquire(timeout=self._acquire_seconds_max))
+        began_at = time.monotonic()
+        self.waits.waiting += 1
+        try:
+            with translated():
+                return Connection(await self._pool.acquire(timeout=self._acquire_seconds_max))
+        finally:
+            self.waits.waiting -= 1
+            self.waits.count += 1
+            self.waits.seconds += time.monotonic() - began_at
 
     async def _give_back(self, connection: Connection) -> None:
         """Give a connection back; one that is broken or still in a transaction is dropped instead."""

@@ -19,7 +19,7 @@ from billing_server.store import event as event_log
 from billing_server.store import usage
 from billing_server.store.account import ACCOUNTS, API_KEYS
 from billing_server.store.book import BOOK_ROWS
-from billing_server.store.database import Database, account_setting
+from billing_server.store.database import Database, PoolWaits, account_setting
 from billing_server.store.errors import StoreError
 from billing_server.store.idempotency import IDEMPOTENCY
 from billing_server.store.message import MESSAGES, Tried
@@ -60,6 +60,11 @@ class Store:
             acquire_seconds_max=acquire_seconds_max,
         )
         return cls(database)
+
+    @property
+    def waits(self) -> PoolWaits:
+        """How long work has waited for a connection of the pool."""
+        return self._database.waits
 
     async def close(self) -> None:
         """Close all connections, when the work on them is done."""
@@ -137,11 +142,13 @@ class Store:
             records = await transaction.connection.fetch(BOOK_ROWS.queries["accounts_with_due_books"], now)
             return [record[0] for record in records]
 
-    async def due_backlog(self) -> tuple[int, int]:
-        """How many books are due by the database's clock, and for how many seconds the first of them has been."""
+    async def due_backlog(self) -> tuple[int, int, int]:
+        """How many books are due by the database's clock, for how many seconds the first has been, how many have
+        charges or refunds without a known outcome.
+        """
         async with self._database.transaction(_SWEEP, read_only=True) as transaction:
             (record,) = await transaction.connection.fetch(BOOK_ROWS.queries["due_backlog"])
-            return record[0], record[1]
+            return record[0], record[1], record[2]
 
     async def advancing_clocks(self) -> list[tuple[str, str]]:
         """Accounts and ids of all test clocks that are on their way."""

@@ -89,16 +89,23 @@ WHERE EXISTS (
     );
 
 -- name: due_backlog
--- How many books are due by the database's clock, and for how long the first of them has been, in seconds: seen
--- across accounts, under the setting app.sweep.
-SELECT coalesce(sum(d.books), 0)::bigint AS books, coalesce(max(m.now - d.first), 0)::bigint AS seconds
+-- How many books are due by the database's clock, and for how long the first of them has been, in seconds; and how
+-- many have charges or refunds of which it is not known what became of them. Seen across accounts, under the setting
+-- app.sweep.
+SELECT
+    coalesce(sum(d.books), 0)::bigint AS books,
+    coalesce(max(m.now - d.first), 0)::bigint AS seconds,
+    coalesce(sum(u.books), 0)::bigint AS unresolved
 FROM accounts AS a
 CROSS JOIN (SELECT floor(extract(EPOCH FROM clock_timestamp()))::bigint AS now) AS m
 CROSS JOIN LATERAL (
     SELECT count(*) AS books, min(b.wake_at) AS first FROM books AS b
     WHERE b.account_id = a.account_id AND b.wake_at IS NOT NULL AND b.wake_at <= m.now
         AND NOT b.in_flight AND b.test_clock IS NULL
-) AS d;
+) AS d
+CROSS JOIN LATERAL (
+    SELECT count(*) AS books FROM books AS b WHERE b.account_id = a.account_id AND b.check_at IS NOT NULL
+) AS u;
 
 -- name: next_wake_of_account
 -- Seconds, by the database's clock, until the first book of the account is due or must be checked.
