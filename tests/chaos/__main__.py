@@ -12,6 +12,7 @@ import secrets
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 # The launcher forks to start PostgreSQL as another user; gRPC's fork handlers would write into that child's output.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
@@ -30,11 +31,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of all dice; by default another one each time")
     parser.add_argument("--servers", type=int, default=SERVERS, help="server processes (default %(default)s)")
     parser.add_argument("--plant", choices=sorted(PLANTS), default=None, help="a bug that has to be caught")
+    parser.add_argument(
+        "--evidence", type=Path, default=None, help="a folder for database and logs if something is off"
+    )
     parser.add_argument("--errors", action="store_true", help="show what the servers logged as errors")
     chosen = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed
     began_at = time.monotonic()
-    result = asyncio.run(run(Options(chosen.seconds, seed, chosen.servers, chosen.plant), print))
+    result = asyncio.run(run(Options(chosen.seconds, seed, chosen.servers, chosen.plant, chosen.evidence), print))
     _tell(result, show_errors=chosen.errors)
     print(f"{time.monotonic() - began_at:.0f} s; the same dice again: make chaos ARGS='--seed {seed}'")
     if chosen.plant is None:

@@ -26,7 +26,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 FAULTS: Final = {
     "the request is lost": 0.04,
-    "the answer is lost": 0.06,
+    "the answer is lost": 0.12,
     "the answer never comes": 0.005,
     "late": 0.06,
     "twice": 0.04,

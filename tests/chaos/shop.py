@@ -9,6 +9,7 @@ from typing import Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from billing.v1.account_model_pb2 import RETRY_POLICY_KIND_CUSTOM, RetryPolicy
+from billing.v1.account_service_pb2 import UpdateSettingsRequest
 from billing.v1.automation_model_pb2 import (
     AUTOMATION_ACTION_TYPE_CANCEL_SUBSCRIPTION,
     AUTOMATION_ACTION_TYPE_MARK_INVOICE_UNCOLLECTIBLE,
@@ -48,7 +49,7 @@ class Shop:
 
     def clock(self, dice: random.Random) -> str:
         """One of the test clocks, or "" for real time."""
-        return dice.choice([*self.times, "", ""])
+        return dice.choice([*self.times, "", "", ""])
 
     def buyer(self, dice: random.Random) -> Buyer | None:
         """Any customer; of late ones rather than of old ones, so that lives become long."""
@@ -65,6 +66,9 @@ async def open_shop(calls: Calls, dice: random.Random) -> Shop:
         )
         prices.append((await calls.change(dice, "catalog", "CreatePrice", price)).id)
     await _automate(calls, dice)
+    # In real time, too, what is billed is charged while the storm lasts.
+    at_once = UpdateSettingsRequest(finalization_delay_seconds=0)
+    await calls.change(dice, "account", "UpdateSettings", at_once)
     times: dict[str, int] = {}
     for number in range(CLOCKS):
         clock: Any = CreateTestClockRequest(name=f"clock {number}", frozen_time=Timestamp(seconds=START))

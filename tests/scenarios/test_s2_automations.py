@@ -377,6 +377,23 @@ async def test_a_run_keeps_the_definition_that_it_started_with(client: BillingCl
     assert refused.value.reason == "AUTOMATION_PAIR_INVALID"
 
 
+async def test_the_events_of_automations_and_runs_are_found_by_their_ids(client: BillingClient) -> None:
+    world = await World.begin(client, "2025-01-01")
+    made = await world.automate("customer_created", {"type": "credit_customer_balance", "amount": 1, "currency": "usd"})
+    await world.customer()
+    (run,) = await world.runs()
+    await world.call("automations", "DeleteAutomation", id=made.id)
+    for identity, types in (
+        (made.id, ["automation.created", "automation.deleted"]),
+        (run.id, ["automation_run.created", "automation_run.updated"]),
+    ):
+        stream = client.events(after_position=0, object_ids=[identity], stop_when_caught_up=True)
+        assert [event.type async for event in stream] == types
+    credited = [event async for event in client.events(after_position=0, types=["*"], stop_when_caught_up=True)]
+    causes = {event.cause.automation_run for event in credited if event.cause.automation_run}
+    assert causes == {run.id}, "what a run does says so"
+
+
 async def test_a_run_is_canceled_by_hand(client: BillingClient) -> None:
     world, customer, subscription = await base(client)
     await world.automate(

@@ -102,8 +102,13 @@ class Promises:
     def settled(
         self, invoices: Sequence[Invoice], attempts: Sequence[PaymentAttempt], refunds: Sequence[Refund]
     ) -> None:
-        """At the end: each successful charge pays its invoice, or was given back in full exactly once (promise 4)."""
+        """At the end: each successful charge pays its invoice, or was given back in full exactly once (promise 4).
+
+        A refund that the gateway was not asked for while its key lived is left to people (promise 3).
+        """
+        looked_at = {refund.id for refund in refunds if refund.status == "failed" and refund.needs_review}
         late = Counter(refund.attempt for refund in refunds if refund.reason == "late_payment")
+        left = {refund.attempt for refund in refunds if refund.id in looked_at and refund.reason == "late_payment"}
         status = {invoice.id: invoice.status for invoice in invoices}
         ours = {attempt.id: attempt for attempt in attempts}
         kept: Counter[str] = Counter()
@@ -111,7 +116,9 @@ class Promises:
             assert key in ours, f"money moved under {key}, which is no attempt"
             assert ours[key].state == "succeeded", f"money moved for {key}, which is {ours[key].state}"
             assert late[key] <= 1, f"{key} was given back {late[key]} times"
-            if late[key]:
+            if key in left:
+                assert self._gateway.given_back[key] == 0, f"{key} was given back, and nobody knows"
+            elif late[key]:
                 assert self._gateway.given_back[key] == charge.amount, f"{key} was not given back in full"
             else:
                 kept[ours[key].invoice] += 1
@@ -123,6 +130,7 @@ class Promises:
             assert attempt.state not in UNRESOLVED, f"{attempt.id} is {attempt.state} for good"
         total = Counter[str]()
         for refund in refunds:
-            assert refund.status == "succeeded", f"{refund.id} is {refund.status} for good"
-            total[refund.attempt] += refund.amount
+            if refund.id not in looked_at:
+                assert refund.status == "succeeded", f"{refund.id} is {refund.status} for good"
+                total[refund.attempt] += refund.amount
         assert total == self._gateway.given_back, "refunds are not what the gateway gave back"

@@ -37,10 +37,11 @@ class StuckBook(Exception):
 def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewId) -> Decision:
     """Let time pass in the loaded part of a book up to and including `until`.
 
-    Returns early, at the moment of the first charge, when one has to be made, or before usage that is not loaded;
-    what is left stays due. Of what is due at one moment, invoices go before schedules, schedules before subscriptions,
-    these before automation runs, and older objects before younger. So a phase that begins as a billing period ends
-    changes the subscription first, and the new period is billed at its prices.
+    Returns early when a charge has to be made: even what is due at the same moment waits for its outcome. Returns
+    early before usage that is not loaded, too; what is left stays due. Of what is due at one moment, invoices go
+    before schedules, schedules before subscriptions, these before automation runs, and older objects before younger.
+    So a phase that begins as a billing period ends changes the subscription first, and the new period is billed at
+    its prices.
 
     Raises:
         StuckBook: an object does not move on.
@@ -50,7 +51,7 @@ def advance(book: Book, until: int, *, wall_now: int, pages: Pages, new_id: NewI
     wakes = 0
     while queue and queue[0][0] <= until:
         moment, kind, identity = heapq.heappop(queue)
-        if turn.charges and moment > turn.now:
+        if turn.charges:
             break
         if moment != _wake_at(turn, kind, identity):
             continue

@@ -22,7 +22,7 @@ WINDOW_POSITIONS: Final = 20_000
 """How many positions one filtered read looks at, at most: a rare type must not become an endless scan."""
 
 
-_WITHOUT_CUSTOMER: Final = ("prod_", "price_", "mtr_", "clock_", "acct_", "we_")
+_WITHOUT_CUSTOMER: Final = ("prod_", "price_", "mtr_", "clock_", "acct_", "we_", "bauto_")
 """Objects that belong to no customer; their events are indexed by their own ids."""
 
 

@@ -150,7 +150,7 @@ AFTERWARDS = [
         invoice(2, auto_advance=False, next_payment_attempt=None),
         invoice(3, auto_advance=False, next_payment_attempt=None),
         to("2025-01-28"),
-        charges(9),
+        charges(8),
         settings=UNPAID,
     ),
     row(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from billing_server.domain.account import Settings
+from billing_server.domain.dunning import RetryPolicy
 from tests.domain.rules.foresight import foreseen
-from tests.domain.rules.sights import events, pending
+from tests.domain.rules.shop import BAD
+from tests.domain.rules.sights import events, events_of, pending
 from tests.domain.rules.steps import (
     Row,
+    attach,
     item,
     mark,
+    one_off,
     phase,
     row,
     schedule,
@@ -78,6 +83,28 @@ ALIKE = [
         use(40),
         to("2025-01-02"),
         foreseen(UNTIL),
+    ),
+    row(
+        "a charge in the second in which usage is billed: it is settled first, whatever was loaded",
+        attach(BAD),
+        one_off(900, auto_advance=True),
+        to("2025-01-01 01:00"),
+        subscribe("D_METERED"),
+        to("2025-01-01 02:00"),
+        foreseen("2025-01-05", "fail"),
+        mark(),
+        to("2025-01-03 01:00"),
+        events_of(
+            "invoice.",
+            """
+            invoice.created invoice.finalized invoice.paid invoice.payment_succeeded
+            invoice.updated invoice.payment_failed
+            invoice.created
+        """,
+        ),
+        start="2025-01-01",
+        settings=Settings(one_off_retry_policy=RetryPolicy(kind="custom", retry_days=(2,))),
+        card=None,
     ),
 ]
 
