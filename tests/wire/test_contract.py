@@ -20,7 +20,7 @@ SERVICE_FILES = sorted((Path(__file__).parents[2] / "protos/billing/v1").glob("*
 SCOPE = re.compile(
     r"(account|api_keys|automations|catalog|customers|subscriptions|schedules|invoices|meters|payments|events|webhooks|"
     r"test_clocks)"
-    r":(read|write)|meters:report"
+    r":(read|write)|meters:report|events:consume"
 )
 EXAMPLE = re.compile(
     r"grpcurl -plaintext -H \"authorization: Bearer \$BILLING_API_KEY\" \\\n"
@@ -51,6 +51,13 @@ WITHOUT_COMMAND = {
     "AdvanceTestClock",
     "ReportMeterEvent",
     "ReportMeterEvents",
+    "Consume",
+    "CreateConsumer",
+    "UpdateConsumer",
+    "SeekConsumer",
+    "DeleteConsumer",
+    "RetryParkedEvents",
+    "DropParkedEvents",
 }
 """Methods that change something without a command of the domain: no decision is taken for them."""
 
@@ -67,7 +74,7 @@ def name_of(method: Method) -> str:
 @methods
 def test_every_method_declares_its_scope(method: Method) -> None:
     assert SCOPE.fullmatch(method.scope)
-    assert method.scope.endswith((":write", ":report")) is method.mutates
+    assert method.scope.endswith((":write", ":report", ":consume")) is method.mutates
 
 
 @methods
@@ -80,6 +87,7 @@ def test_names_of_requests_and_responses(method: Method) -> None:
         "billing.v1.Event",
         "billing.v1.EventBatch",
         "billing.v1.AdvanceTestClockProgress",
+        "billing.v1.Consumer",
         "google.protobuf.Empty",
     }
 
