@@ -35,6 +35,13 @@ def test_a_clock_on_the_move_says_nothing_about_periods() -> None:
     assert list(findings_of(found, there)) == []
 
 
+def test_changes_of_the_balance_may_bear_moments_out_of_order() -> None:
+    """After an outage time catches up, at moments before those of commands that were faster."""
+    found = book()
+    found.balance_transactions.insert(1, found.balance_transactions.pop())
+    assert list(findings_of(found, shared())) == []
+
+
 def test_in_real_time_a_renewal_may_lag_a_little() -> None:
     found, there = book(), shared()
     found.customer.test_clock = ""

@@ -21,9 +21,13 @@ _RETURNED = BalanceTransactionType.BALANCE_TRANSACTION_TYPE_UNAPPLIED_FROM_INVOI
 
 @check
 def balance_chain(book: Book, _shared: Shared) -> Iterator[Fault]:
-    """Each change starts where the one before ended, the last one ends at the customer's balance."""
+    """Each change starts where the one before ended, the last one ends at the customer's balance.
+
+    In the order in which they were made, which is that of their ids: what time does late, after an outage, bears the
+    moment at which it was due, which may lie before that of a command that was carried out in between.
+    """
     balance = 0
-    for transaction in book.balance_transactions:
+    for transaction in sorted(book.balance_transactions, key=lambda made: made.id):
         balance += transaction.amount
         if transaction.ending_balance != balance:
             yield transaction.id, f"it should end at {balance}, but ends at {transaction.ending_balance}"
