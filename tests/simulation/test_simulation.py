@@ -16,7 +16,7 @@ YEARS = float(os.environ.get("BILLING_TEST_YEARS", "300"))
 
 PLANTS = {
     "charge-twice": "was charged again|no money moved|is no attempt",
-    "silence-is-failure": "is failed, but money moved",
+    "silence-is-failure": "is failed, but money moved|which is failed",
     "forget-event": "changed without an event|never told",
     "forget-key": "had 2 effects",
 }
