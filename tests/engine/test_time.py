@@ -107,8 +107,8 @@ async def test_lateness_is_counted(world: World, engine: Engine) -> None:
 async def test_a_book_with_nothing_left_to_do_is_claimed_once_and_not_parked(world: World, engine: Engine) -> None:
     """A command may leave a book due for what is not there any more."""
     subscription = await world.subscribe(engine, await world.customer(engine))
-    world.time.now = subscription.current_period_end + HOUR
     await world.ask(engine, c.CancelSubscription(id=subscription.id))
+    world.time.now = subscription.current_period_end + HOUR
     await world.work_off(engine, rounds=2)
     assert sum(engine.door.lateness.counts) == 1
     assert engine.door.parked == 0
@@ -290,6 +290,26 @@ async def test_billing_at_the_moment_of_catching_up_would_be_noticed(
     monkeypatch.setattr(renewal, "wake", late)
     with pytest.raises(AssertionError):
         assert await _lived(new_world(), 2 * DAY, 2) == await _lived(new_world(), HOUR, 2)
+
+
+async def test_a_command_does_not_overtake_what_was_due_before_it(world: World, engine: Engine) -> None:
+    """After an outage somebody cancels before the timekeeper has come to the renewal of nine hours ago."""
+    customer = await world.customer(engine)
+    subscription = await world.subscribe(engine, customer)
+    world.time.now = START + MONTH + 9 * HOUR
+    await world.do(engine, c.CancelSubscription(id=subscription.id), Subscription)
+    first, second = sorted(await world.invoices(engine), key=lambda invoice: invoice.created)
+    assert (second.billing_reason, second.created) == ("subscription_cycle", START + MONTH)
+    # Finalized at its hour, charged then; whoever was faster, the subscription is canceled after it.
+    assert second.finalized_at == START + MONTH + HOUR
+    told = [(event.type, event.created) for event in await world.events(engine)]
+    assert told.index(("invoice.finalized", START + MONTH + HOUR)) < told.index(
+        ("customer.subscription.deleted", START + MONTH + 9 * HOUR)
+    )
+    await world.work_off(engine, rounds=2)
+    assert [invoice.status for invoice in await world.invoices(engine, customer=customer)] == ["paid", "paid"]
+    assert first.status == "paid"
+    await audit(world, engine)
 
 
 async def test_catching_up_does_not_wait_for_the_next_tick(world: World, engine: Engine) -> None:

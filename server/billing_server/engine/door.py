@@ -40,6 +40,9 @@ PARK_SECONDS = 300
 
 T = TypeVar("T")
 
+CarryOut = Callable[[str, Sequence[PaymentAttempt], Sequence[Refund]], None]
+"""Has charges and refunds made that are committed, without waiting for them."""
+
 
 class InternalError(Exception):
     """A command broke the engine; details are in the log, not in the answer."""
@@ -54,6 +57,7 @@ class Door:
         self._new_id = new_id
         self.bell = bell
         self.parked = 0
+        self.carry_out: CarryOut = _leave_to_leases
         self.lateness = Lateness()
 
     # --- commands
@@ -61,7 +65,7 @@ class Door:
     async def execute(self, account_id: str, batch: Sequence[Work]) -> None:
         """Carry out the batch and tell each who waits; raises nothing."""
         try:
-            answers, told = await self.committed(account_id, lambda unit: self._execute(unit, batch))
+            answers, session = await self.committed(account_id, lambda unit: self._execute(unit, batch))
         except (StoreUnavailable, ResourceMissing) as error:
             # The database is away, or the account is not there: nothing that one of the batch could help.
             for work in batch:
@@ -69,8 +73,10 @@ class Door:
         except Exception as error:  # noqa: BLE001  # whoever waits must be told, whatever broke
             await self._split(account_id, batch, error)
         else:
-            if told:
+            if session.events_saved:
                 self.bell.ring(account_id)
+            if session.charges or session.refunds:
+                self.carry_out(account_id, session.charges, session.refunds)
             for work, answer in zip(batch, answers, strict=True):
                 if isinstance(answer, Answered):
                     work.give(answer)
@@ -90,25 +96,35 @@ class Door:
         """Run a transaction until it is known whether it took effect; see `transactions.committed`."""
         return await committed(self._store, account_id, body)
 
-    async def _execute(self, unit: Unit, batch: Sequence[Work]) -> tuple[list[Answered | DomainError], bool]:
-        """Lock, load, decide each command, save. What each is answered, and whether there are new events."""
+    async def _execute(self, unit: Unit, batch: Sequence[Work]) -> tuple[list[Answered | DomainError], Session]:
+        """Lock, load, let what is overdue happen, decide each command, save. What each is answered.
+
+        After an outage a command may be faster than the timekeeper. What was due before it happens before it, each
+        thing at its own time, or a cancellation would swallow the renewal that it comes after.
+        """
         customers = await self._customers(unit, batch)
         keys = [work.key for work in batch if work.key is not None]
         opening = await unit.open([found for found in customers if found is not None], keys)
         pages = await self._pages.at(unit, opening.pages_version)
         reaches = _reaches(batch, customers)
+        late = unit.overdue() & _commanded(batch, customers)
+        overdue = {name: msgspec.structs.replace(reaches[name], due_until=opening.now) for name in late}
+        reaches |= overdue
         books = await unit.load(reaches)
         clocks = await self._clocks(unit, batch, customers, books)
         books = {customer: _at_clock(book, clocks) for customer, book in books.items()}
         books = await with_usage(unit, books, reaches, pages.catalog, opening.now)
         session = Session(unit, opening, pages, self._new_id, books, clocks)
+        for name in sorted(late & books.keys()):
+            _catch_up(session, name, opening.now)
         answers: list[Answered | DomainError] = []
         for work, customer in zip(batch, customers, strict=True):
             try:
                 answers.append(session.carry_out(work, customer))
             except DomainError as error:
                 answers.append(error)
-        return answers, await session.save()
+        await session.save()
+        return answers, session
 
     async def _clocks(
         self, unit: Unit, batch: Sequence[Work], customers: Sequence[str | None], books: Mapping[str, Book]
@@ -278,6 +294,27 @@ class Door:
             return Woken(books=len(claimed), charges=tuple(charges), refunds=tuple(refunds))
 
         return await self.committed(account_id, body)
+
+
+def _commanded(batch: Sequence[Work], customers: Sequence[str | None]) -> set[str]:
+    """The customers whom callers' commands are about; outcomes of the gateway come whenever they come."""
+    return {
+        customer
+        for work, customer in zip(batch, customers, strict=True)
+        if customer is not None and not isinstance(work.command, SettleAttempt | SettleRefund)
+    }
+
+
+def _catch_up(session: Session, customer: str, until: int) -> None:
+    """Let happen in a book what is overdue; one that does not advance is left to the timekeeper, which parks it."""
+    try:
+        session.advance(customer, until)
+    except Exception:
+        LOGGER.exception("the book of %s does not advance before a command; it is left to be parked", customer)
+
+
+def _leave_to_leases(_account_id: str, _charges: Sequence[PaymentAttempt], _refunds: Sequence[Refund]) -> None:
+    """Nobody goes to the gateway at once: the leases of the charges end, and then they are looked after."""
 
 
 def _reaches(batch: Sequence[Work], customers: Sequence[str | None]) -> dict[str, Reach]:

@@ -83,6 +83,7 @@ class Engine:
         self.metering = Metering(store, self.pages)
         self.clocks = TestClocks(store, self.door, self.cashier, self.new_id, self.bell)
         self.timekeeper = Timekeeper(store, self.door, self.cashier, self.clocks)
+        self.door.carry_out = self.timekeeper.carry_out
         self._detached: set[asyncio.Task[Any]] = set()
         self._closed = False
 

@@ -11,13 +11,14 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.engine.cashier import CONCURRENT_MAX, GATEWAY_SECONDS_MAX, Cashier
 from billing_server.engine.door import Door
 from billing_server.engine.errands import Errands
@@ -223,6 +224,12 @@ class Timekeeper:
                 self._set_out(f"check {next(self._numbers)}", account_id, claimed, asking)
             if claimed.books < _CHECKS_MAX:
                 break
+
+    def carry_out(self, account_id: str, charges: Sequence[PaymentAttempt], refunds: Sequence[Refund]) -> None:
+        """Make charges and refunds that began when a command found its book overdue, and do not wait for them."""
+        woken = Woken(charges=tuple(charges), refunds=tuple(refunds))
+        charging = partial(self._cashier.carry_out, account_id, woken.charges, woken.refunds)
+        self._set_out(f"charge {next(self._numbers)}", account_id, woken, charging)
 
     def _set_out(self, name: str, account_id: str, woken: Woken, errand: Callable[[], Awaitable[None]]) -> None:
         """Send somebody to the gateway, and do not wait."""

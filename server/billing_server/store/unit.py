@@ -115,6 +115,15 @@ class Unit:
         self._rows.update((row.customer, row) for row in rows)
         return [row.customer for row in rows]
 
+    def overdue(self) -> set[str]:
+        """The locked books on real time of which something is due by now, with no charge under way."""
+        now = self.opening.now
+        return {
+            customer
+            for customer, row in self._rows.items()
+            if row.wake_at is not None and row.wake_at <= now and row.test_clock is None and not row.in_flight
+        }
+
     def wake_at(self, customer: str) -> int:
         """When a claimed book was due."""
         moment = self._rows[customer].wake_at
