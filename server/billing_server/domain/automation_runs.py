@@ -147,7 +147,7 @@ def time_of(action: Action, after: int, invoice: Invoice | None) -> int:
 
 def begin_retrying(turn: Turn, run: AutomationRun, action: Action, invoice: Invoice) -> AutomationRun:
     """Start the retry policy of the run's action; it occupies the run until its last try has failed."""
-    following = _next_retry(_policy(action), turn.now, turn.now, 0)
+    following = next_retry_at(_policy(action), turn.now, turn.now, 0)
     if following is None:
         return run
     turn.updated(turn.alter(invoice, next_payment_attempt=following))
@@ -160,7 +160,7 @@ def attempt_failed(turn: Turn, invoice: Invoice, attempt: PaymentAttempt) -> Non
     if run is None or not run.retrying or attempt.kind != "retry":
         return
     done = run.retries_done + 1
-    following = _next_retry(_policy(run.actions[run.step]), run.retrying_since or turn.now, attempt.due_at, done)
+    following = next_retry_at(_policy(run.actions[run.step]), run.retrying_since or turn.now, attempt.due_at, done)
     if following is None:
         finish_step(turn, turn.note(run, retries_done=done), "done")
         return
@@ -186,7 +186,7 @@ def first_retry_at(automation: Automation, now: int) -> int | None:
         if action.delay_seconds:
             break
         if action.type == "start_retry_policy":
-            return _next_retry(_policy(action), now, now, 0)
+            return next_retry_at(_policy(action), now, now, 0)
     return None
 
 
@@ -194,10 +194,6 @@ def _policy(action: Action) -> RetryPolicy:
     if action.retry_policy is None:
         raise AssertionError("a retry policy is started without one")
     return action.retry_policy
-
-
-def _next_retry(policy: RetryPolicy, since: int, last_attempt_due_at: int, done: int) -> int | None:
-    return next_retry_at(policy, since, last_attempt_due_at, done)
 
 
 # --- going on and ending
