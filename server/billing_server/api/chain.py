@@ -101,23 +101,9 @@ class Chain:
         """The handler of a method with a stream of responses."""
 
         async def handle(request: bytes, context: Context) -> None:
-            call = self._begin(method, context)
-            started = time.monotonic()
-            code = "OK"
-            try:
-                await self._admit(call)
-                with self._limits.stream(call.identity.key_id):
-                    messages = endpoint(self._edge, call, parse(method.request_type, request))
-                    await self._streams.run(call.identity, self._pump(context, call, messages))
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            except Exception as error:  # noqa: BLE001  # the outermost layer tells every failure, and nothing of it
-                status = self._status(call, error)
-                code = CODES[status.code].name
-                await _abort(context, call, status)
-            finally:
-                self._end(call, code, started)
+            await self._stream(
+                method, context, lambda call: endpoint(self._edge, call, parse(method.request_type, request))
+            )
 
         return handle
 
@@ -156,27 +142,31 @@ class Chain:
         """The handler of a method that is asked by a stream and answers by one, each at its own pace."""
 
         async def handle(_requests: AsyncIterator[bytes], context: Context) -> None:
-            call = self._begin(method, context)
-            started = time.monotonic()
-            code = "OK"
-            try:
-                await self._admit(call)
-                with self._limits.stream(call.identity.key_id):
-                    messages = endpoint(self._edge, call, _asked(method, context))
-                    await self._streams.run(call.identity, self._pump(context, call, messages))
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            except Exception as error:  # noqa: BLE001  # the outermost layer tells every failure, and nothing of it
-                status = self._status(call, error)
-                code = CODES[status.code].name
-                await _abort(context, call, status)
-            finally:
-                self._end(call, code, started)
+            await self._stream(method, context, lambda call: endpoint(self._edge, call, _asked(method, context)))
 
         return handle
 
     # --- the layers
+
+    async def _stream(self, method: Method, context: Context, answers: Callable[[Call], AsyncIterator[bytes]]) -> None:
+        """Answer a call by a stream; `answers` begins it once the call is admitted."""
+        call = self._begin(method, context)
+        started = time.monotonic()
+        code = "OK"
+        try:
+            await self._admit(call)
+            with self._limits.stream(call.identity.key_id):
+                messages = answers(call)
+                await self._streams.run(call.identity, self._pump(context, call, messages))
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as error:  # noqa: BLE001  # the outermost layer tells every failure, and nothing of it
+            status = self._status(call, error)
+            code = CODES[status.code].name
+            await _abort(context, call, status)
+        finally:
+            self._end(call, code, started)
 
     def _begin(self, method: Method, context: Context) -> Call:
         call = Call(method, context.invocation_metadata() or ())
