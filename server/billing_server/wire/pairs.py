@@ -165,6 +165,7 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
                 "trial_reminder_at",
                 "upcoming_at",
                 "free_stub",
+                "trial_over_untold",
             }
         ),
     ),
