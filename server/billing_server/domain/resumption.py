@@ -84,7 +84,7 @@ def _resumable(turn: Turn, command: ResumeSubscription) -> Subscription:
             subject=subscription.id,
         )
     if command.proration_date is not None and command.proration_date > turn.now:
-        raise invalid("proration_date", "time_out_of_range", "it does not lie in the future")
+        raise invalid("proration_date", "time_out_of_range", f"must not be after now, {calendar.written(turn.now)}")
     return subscription
 
 

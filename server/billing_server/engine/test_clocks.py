@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from billing_server.domain import calendar
 from billing_server.domain.errors import LimitReached, ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.test_clock import TestClock
@@ -251,7 +252,7 @@ def _refuse_move(clock: TestClock, target: int) -> None:
         raise invalid(
             "frozen_time",
             "test_clock_backwards",
-            f"a test clock only moves forward; it stands at {clock.frozen_time}",
+            f"a test clock only moves forward; it stands at {calendar.written(clock.frozen_time)}",
         )
     if target > _LATEST:
         raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")
