@@ -1,7 +1,9 @@
 -- Whether the end of a subscription's trial has still to be told on the statement of the first charge after it.
--- A program of the release before leaves the new column at its default, and goes by its invoices as it did.
+-- When a test clock is deleted by itself; never, where it was made before this.
+-- A program of the release before leaves the new columns at their defaults, and goes on as it did.
 
 ALTER TABLE subscriptions ADD COLUMN trial_over_untold boolean NOT NULL DEFAULT false;
+ALTER TABLE test_clocks ADD COLUMN deletes_after bigint;
 
 CREATE TYPE subscription_row_3 AS (
     id text,
@@ -51,4 +53,16 @@ CREATE TYPE subscription_row_3 AS (
     trial_over_untold boolean,
     version bigint,
     wake_at bigint
+);
+
+CREATE TYPE test_clock_row_2 AS (
+    id text,
+    created bigint,
+    name text,
+    frozen_time bigint,
+    status text,
+    target_frozen_time bigint,
+    failure text,
+    deletes_after bigint,
+    version bigint
 );

@@ -92,6 +92,7 @@ INSTANTS: frozenset[str] = frozenset(
         "current_period_end",
         "current_period_start",
         "deactivated_at",
+        "deletes_after",
         "detached_at",
         "disabled_at",
         "due_at",
