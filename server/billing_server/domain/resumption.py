@@ -80,7 +80,7 @@ def _resumable(turn: Turn, command: ResumeSubscription) -> Subscription:
     if subscription.collection_method != "charge_automatically":
         raise WrongState(
             "subscription_collection_method",
-            "only charge_automatically can be resumed",
+            "only charge_automatically can be resumed; change collection_method first",
             subject=subscription.id,
         )
     if command.proration_date is not None and command.proration_date > turn.now:
