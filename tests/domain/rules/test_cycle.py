@@ -18,7 +18,7 @@ from tests.domain.rules.sights import (
     sub,
     totals,
 )
-from tests.domain.rules.steps import Row, item, mark, row, subscribe, to, update
+from tests.domain.rules.steps import Row, item, mark, pay, row, subscribe, to, update
 
 JULY = "2024-07-15"
 
@@ -102,6 +102,15 @@ ANCHORS = [
         update(metadata={"a": "d"}),
         to("2025-01-14"),
         events_of("invoice.upcoming", "invoice.upcoming invoice.upcoming"),
+    ),
+    row(
+        "a first week that is paid for later is announced then",
+        subscribe("W7", payment_behavior="default_incomplete"),
+        to("2025-01-01 10:00"),
+        pay(),
+        mark(),
+        to("2025-01-07"),
+        events("invoice.upcoming @2025-01-01T10:00 period_end=2025-01-08"),
     ),
     row(
         "days, too, though the notice is longer",
