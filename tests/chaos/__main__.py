@@ -38,7 +38,8 @@ def main() -> int:
     chosen = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed
     began_at = time.monotonic()
-    result = asyncio.run(run(Options(chosen.seconds, seed, chosen.servers, chosen.plant, chosen.evidence), print))
+    plants = () if chosen.plant is None else (chosen.plant,)
+    result = asyncio.run(run(Options(chosen.seconds, seed, chosen.servers, plants, chosen.evidence), print))
     _tell(result, show_errors=chosen.errors)
     print(f"{time.monotonic() - began_at:.0f} s; the same dice again: make chaos ARGS='--seed {seed}'")
     if chosen.plant is None:

@@ -65,8 +65,9 @@ def check_account_id(account_id: str) -> str:
     return account_id
 
 
-async def _prepare(connection: _PooledConnection) -> None:
+async def _prepare(connection: asyncpg.Connection) -> None:
     """Teach a new connection how jsonb is passed through, and note after which crash of PostgreSQL it was made."""
+    assert isinstance(connection, _PooledConnection)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=encode_jsonb, decoder=decode_jsonb, format="binary"
     )
