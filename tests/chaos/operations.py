@@ -90,6 +90,19 @@ async def sign_up(shop: Shop, dice: random.Random) -> None:
     await _subscribe(shop, dice, buyer)
 
 
+async def pay_unheard(shop: Shop, dice: random.Random) -> None:
+    """A new customer whose first payment succeeds without an answer: what every storm begins with."""
+    request = CreateCustomerRequest(name="Ada", email="ada@home.example", test_clock=dice.choice(list(shop.times)))
+    buyer = Buyer((await shop.calls.change(dice, "customers", "CreateCustomer", request)).id, request.test_clock)
+    card = AttachPaymentMethodRequest(customer=buyer.id, token="silent", set_default=True)
+    await shop.calls.change(dice, "customers", "AttachPaymentMethod", card)
+    items = [ItemParams(price=dice.choice(shop.prices), quantity=1)]
+    subscribing = CreateSubscriptionRequest(customer=buyer.id, items=items)
+    made = await shop.calls.change(dice, "subscriptions", "CreateSubscription", subscribing)
+    buyer.subscriptions.append(made.id)
+    shop.buyers.append(buyer)
+
+
 async def another_card(shop: Shop, dice: random.Random) -> None:
     """Somebody pays with another card from now on."""
     buyer = shop.buyer(dice)

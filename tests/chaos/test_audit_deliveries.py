@@ -1,4 +1,4 @@
-"""The audit of webhooks, durable consumers and letters, finding by finding; what really happens is in `test_chaos.py`."""
+"""The audit of webhooks, consumers and letters, finding by finding; what really happens is in `test_chaos.py`."""
 
 from __future__ import annotations
 

@@ -17,20 +17,24 @@ import msgspec
 
 from billing_server.domain import commands as c
 from billing_server.domain.account import Account
+from billing_server.domain.automation import AutomationRun
 from billing_server.domain.catalog import Price, Product, Recurring
 from billing_server.domain.customer import BalanceTransaction, Customer
 from billing_server.domain.errors import DomainError
 from billing_server.domain.invoice import Invoice
+from billing_server.domain.message import Message
 from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.subscription import Subscription
 from billing_server.engine.engine import Engine
 from billing_server.engine.ids import IdSource
 from billing_server.engine.work import Answer, Answered, Caller, Work
 from billing_server.gateways.port import PaymentGateway
+from billing_server.store.automation import AutomationRunFilter
 from billing_server.store.customer import BalanceTransactionFilter
 from billing_server.store.database import Database
 from billing_server.store.event import StoredEvent
 from billing_server.store.invoice import InvoiceFilter
+from billing_server.store.message import MessageFilter
 from billing_server.store.payment import PaymentAttemptFilter, RefundFilter
 from billing_server.store.subscription import SubscriptionFilter
 from tests.engine.bank import Bank, ScriptedGateway
@@ -106,11 +110,12 @@ class World:
         # What is in the middle of a query comes to its next step, and stays there.
         await asyncio.sleep(0.005)
         tasks: set[asyncio.Task[Any]] = set(callers)
-        while tasks:
+        while tasks := tasks | {task for task in asyncio.all_tasks() - others if of_the_engine(task)}:
+            # All together: one may wait for another.
             for task in tasks:
                 task.cancel()
-            await within(asyncio.wait(tasks))
-            tasks = {task for task in asyncio.all_tasks() - others if of_the_engine(task)}
+            await within(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))
+            tasks = {task for task in tasks if not task.done()}
 
     async def close(self) -> None:
         """End all processes that still run."""
@@ -207,6 +212,14 @@ class World:
     async def subscriptions(self, engine: Engine, **wanted: Any) -> list[Subscription]:
         """Subscriptions, oldest first."""
         return await self._all(engine, SubscriptionFilter(**wanted))
+
+    async def runs(self, engine: Engine, **wanted: Any) -> list[AutomationRun]:
+        """Runs of automations, oldest first."""
+        return await self._all(engine, AutomationRunFilter(**wanted))
+
+    async def messages(self, engine: Engine, **wanted: Any) -> list[Message]:
+        """E-mail messages, oldest first."""
+        return await self._all(engine, MessageFilter(**wanted))
 
     async def _all(self, engine: Engine, wanted: Any) -> list[Any]:
         found: list[Any] = []
