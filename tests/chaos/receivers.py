@@ -5,6 +5,7 @@ and go away for a while. What they are sent is kept, for the audit.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -22,7 +23,7 @@ VERY_SLOW_SECONDS: Final = 3.0
 class Receiver:
     """An HTTP server on loopback, for one endpoint of one account. `event_types` are the endpoint's filters.
 
-    `taken` holds the body of each event that was taken, by `webhook-id`; a body that comes again must be the same.
+    `taken` holds the body of each event that was taken, by `webhook-id`; what comes again must be the same.
     `faults` tells of requests that nobody may send. While it is `polite` it takes everything at once.
     """
 
@@ -70,8 +71,8 @@ class Receiver:
             if self._dice.random() < FAILING:
                 return web.Response(status=self._dice.choice((500, 503, 404)))
         known = self.taken.setdefault(identity, body)
-        if known != body:
-            self.faults.append(f"{identity} came again with another body")
+        if json.loads(known) != json.loads(body):
+            self.faults.append(f"{identity} came again with other content: {known.decode()}, {body.decode()}")
         if not self.polite and self._dice.random() < HANGING_UP and request.transport is not None:
             request.transport.abort()
         return web.Response()

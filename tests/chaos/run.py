@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -227,7 +227,7 @@ async def _under_load(options: Options, victims: Victims, shop: Shop) -> None:
 async def _work(shop: Shop, dice: random.Random, ends_at: float) -> None:
     """One operation after the other. A refusal ends one, and so does an answer that never came."""
     weights = [operation.weight for operation in OPERATIONS]
-    run = pay_unheard
+    run: Callable[[Shop, random.Random], Awaitable[None]] = pay_unheard
     while time.monotonic() < ends_at:
         with contextlib.suppress(BillingError, GaveUp):
             await run(shop, dice)

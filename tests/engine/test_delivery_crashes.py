@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from billing.v1.event_service_pb2 import ConsumeResponse
+from billing_server.delivery import consuming
 from billing_server.delivery.consumers import Consumers
 from billing_server.delivery.letter import Sender
 from billing_server.delivery.mail import Mail
@@ -24,7 +25,6 @@ from billing_server.delivery.tail import Tails
 from billing_server.delivery.webhooks import Claimed, Outcome, WebhookDispatcher
 from billing_server.domain import commands as c
 from billing_server.domain.consumer import Consumer, Opening, Step
-from billing_server.domain.consumption import Hand
 from billing_server.domain.message import Message
 from billing_server.domain.webhook import WebhookDelivery, WebhookEndpoint, delivery_id
 from billing_server.engine.engine import Engine
@@ -32,7 +32,7 @@ from billing_server.engine.webhooks import NewSecret
 from billing_server.store.message import Tried
 from billing_server.store.webhook import WebhookTried
 from tests.engine.crashes import LEASE_SECONDS, Scenario, killed_at_every_step
-from tests.engine.times import Stops
+from tests.engine.times import Stops, TimedStore
 from tests.engine.world import World, caller
 
 CONSUMER = "crm"
@@ -102,6 +102,12 @@ async def _told(world: World, engine: Engine, endpoint: Endpoint) -> None:
 # --- durable consumers
 
 
+@pytest.fixture(autouse=True)
+def _store_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acknowledgements do not gather, so that each has a step at which it is stored."""
+    monkeypatch.setattr(consuming, "STORE_SECONDS", 0.0)
+
+
 class Position:
     """What a consumer was given and what it has done; it outlives its connections."""
 
@@ -140,8 +146,17 @@ async def _consume(world: World, engine: Engine, position: Position) -> None:
         if positions:
             position.done.update(positions)
             said.put_nowait(Step(acknowledged=positions))
+            await _stored(store)
         if response.caught_up:
             said.put_nowait(None)
+
+
+async def _stored(store: TimedStore) -> None:
+    """Give the keeper time to store what was said, if it was not before."""
+    for _ in range(50):
+        if store.stops.passed[-1] == "after storing a share":
+            return
+        await asyncio.sleep(0.01)
 
 
 async def _consumed(world: World, engine: Engine, position: Position) -> None:
@@ -224,14 +239,15 @@ def _settle_webhooks_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _move_on_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    admit = Hand.admit
+    take = consuming.Connection._next
 
-    def hasty(self: Hand, *reading: Any) -> Any:
-        given = admit(self, *reading)
-        self.acknowledge([event.position for event in given])
-        return given
+    async def hasty(self: consuming.Connection, *room: Any) -> Any:
+        events, tries, read_on = await take(self, *room)
+        self.hand.acknowledge([event.position for event in events])
+        await self._save()
+        return events, tries, read_on
 
-    monkeypatch.setattr(Hand, "admit", hasty)
+    monkeypatch.setattr(consuming.Connection, "_next", hasty)
 
 
 def _settle_letters_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
@@ -109,13 +109,7 @@ class World:
         store.break_off()
         # What is in the middle of a query comes to its next step, and stays there.
         await asyncio.sleep(0.005)
-        tasks: set[asyncio.Task[Any]] = set(callers)
-        while tasks := tasks | {task for task in asyncio.all_tasks() - others if of_the_engine(task)}:
-            # All together: one may wait for another.
-            for task in tasks:
-                task.cancel()
-            await within(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))
-            tasks = {task for task in tasks if not task.done()}
+        await within(_cancel_all(lambda: {*callers, *filter(of_the_engine, asyncio.all_tasks() - others)}))
 
     async def close(self) -> None:
         """End all processes that still run."""
@@ -278,6 +272,16 @@ class World:
             return list(await connection.fetch(statement, *parameters))
         finally:
             await connection.close()
+
+
+async def _cancel_all(found: Callable[[], set[asyncio.Task[Any]]]) -> None:
+    """Cancel tasks, and those that they begin when they are canceled and wait for, until none is left."""
+    canceled: set[asyncio.Task[Any]] = set()
+    while tasks := {task for task in found() if not task.done()}:
+        for task in tasks - canceled:
+            task.cancel()
+        canceled |= tasks
+        await asyncio.wait(tasks, timeout=0.01)
 
 
 def of_the_engine(task: asyncio.Task[Any]) -> bool:
