@@ -27,7 +27,7 @@ _LINE_MAX = 300
 def main() -> int:
     """Read the command line, run, and tell."""
     parser = argparse.ArgumentParser(prog="make chaos ARGS='…'", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=45.0, help="how long the storm lasts (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=40.0, help="how long the storm lasts (default %(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="of all dice; by default another one each time")
     parser.add_argument("--servers", type=int, default=SERVERS, help="server processes (default %(default)s)")
     parser.add_argument("--plant", choices=sorted(PLANTS), default=None, help="a bug that has to be caught")

@@ -34,7 +34,7 @@ LIFE_MESSAGES_MAX: Final = 30
 DECLINING: Final = 0.02
 SULKING: Final = 0.01
 KILLED: Final = 0.6
-"""The share of members that end in the middle of what they were given; the others end in order."""
+"""The share of members that end in the middle of what they were given; the others end in order. First lives all do."""
 
 Kind = Literal["given", "done", "declined", "gone"]
 
@@ -73,12 +73,13 @@ class DurableConsumer:
             await asyncio.gather(*(self._member(number, stubs, dice) for number, dice in enumerate(self._dice)))
 
     async def _member(self, number: int, stubs: Sequence[EventServiceStub], dice: random.Random) -> None:
+        messages, to_be_killed = 1, True
         while True:
             self.lives += 1
             member = f"{self.name} {number} in its life {self.lives}"
             call: Any = dice.choice(stubs).Consume(metadata=self._login)
             try:
-                await self._live(call, member, dice)
+                await self._live(call, member, dice, messages, to_be_killed=to_be_killed)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
                 # A server that is away, frozen or restarted, or one that had enough of a silent member.
                 pass
@@ -86,25 +87,27 @@ class DurableConsumer:
                 self.notes.append(Note("gone", member))
                 call.cancel()
             await asyncio.sleep(dice.uniform(0, PAUSE_SECONDS_MAX))
+            messages, to_be_killed = dice.randint(1, LIFE_MESSAGES_MAX), dice.random() < KILLED
 
-    async def _live(self, call: Any, member: str, dice: random.Random) -> None:
+    async def _live(self, call: Any, member: str, dice: random.Random, messages: int, *, to_be_killed: bool) -> None:
+        """One connection, for so many messages with events; one that is to be killed says nothing of the last."""
         create = CreateConsumerRequest(types=self.types, ack_timeout_seconds=ACK_SECONDS, tries_max=100)
         opening = ConsumeOpening(
             consumer=self.name, create=create, batch_max=dice.choice((1, 5, 50)), heartbeat_seconds=1
         )
         await call.write(ConsumeRequest(opening=opening))
-        messages = dice.randint(2, LIFE_MESSAGES_MAX)
         while messages or self.calm:
             message = await asyncio.wait_for(call.read(), SILENCE_SECONDS_MAX)
             if message is grpc.aio.EOF:
                 return
             self.notes += [Note("given", member, event.position, event.account) for event in message.events]
+            if not message.events:
+                continue
             messages = max(0, messages - 1)
-            if not messages and not self.calm and dice.random() < KILLED:
+            if not messages and to_be_killed and not self.calm:
                 self.killed += 1
                 return
-            if message.events:
-                await self._work(call, member, list(message.events), dice)
+            await self._work(call, member, list(message.events), dice)
         await self._finish(call)
 
     async def _work(self, call: Any, member: str, events: Sequence[Event], dice: random.Random) -> None:

@@ -21,8 +21,10 @@ from tests.mail.post_office import DROP, OK, TAKE_AND_DROP, PostOffice
 
 CATCH_UP_SECONDS_MAX: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
-_REFUSALS: Final = (*(["451 not now"] * 4), DROP, TAKE_AND_DROP, *([OK] * 14))
-"""What the post office says to a letter, each as often as it stands here."""
+_LATER: Final = "451 not now"
+_AT_FIRST: Final = (_LATER, DROP, _LATER)
+_ANSWERS: Final = (*([_LATER] * 4), DROP, TAKE_AND_DROP, *([OK] * 14))
+"""What the post office says to letters: the first answers in this order, the others each as often as it stands here."""
 
 
 @dataclass
@@ -88,7 +90,8 @@ def audience(account: str, calls: Calls, names: Sequence[str], seed: int) -> Aud
 
 def misbehave(audiences: Sequence[Audience], post_office: PostOffice, dice: random.Random) -> None:
     """From now on nobody makes it easy."""
-    post_office.chance = lambda: dice.choice(_REFUSALS)
+    at_first = list(_AT_FIRST)
+    post_office.chance = lambda: at_first.pop() if at_first else dice.choice(_ANSWERS)
     for one in audiences:
         for receiver in one.receivers:
             receiver.polite = False

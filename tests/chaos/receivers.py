@@ -13,11 +13,16 @@ from typing import Final
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
+FAILING_AT_FIRST: Final = 3
+"""The first requests fail for certain, so that each storm has some that do."""
+
 FAILING: Final = 0.15
 HANGING_UP: Final = 0.05
 SLOW_SECONDS_MAX: Final = 0.1
 VERY_SLOW: Final = 0.01
 VERY_SLOW_SECONDS: Final = 3.0
+OPEN_SECONDS_MAX: Final = 60.0
+_PAUSE_SECONDS: Final = 0.2
 
 
 class Receiver:
@@ -36,6 +41,7 @@ class Receiver:
         self.requests = 0
         self.faults: list[str] = []
         self.polite = True
+        self._refusals = 0
         self._dice = dice
         self._port = 0
         self._runner: web.AppRunner | None = None
@@ -51,8 +57,19 @@ class Receiver:
         app.router.add_post("/{path:.*}", self._take)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        async with asyncio.timeout(OPEN_SECONDS_MAX):
+            await self._listen(self._runner)
         self._port = self._runner.addresses[0][1]
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        """While it was away somebody may have been given its port for a connection; that ends."""
+        while True:
+            try:
+                await web.TCPSite(runner, "127.0.0.1", self._port).start()
+            except OSError:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                return
 
     async def close(self) -> None:
         """Be away."""
@@ -68,7 +85,8 @@ class Receiver:
             self.faults.append(f"{identity} bears no valid signature")
         if not self.polite:
             await self._dawdle()
-            if self._dice.random() < FAILING:
+            if self._refusals < FAILING_AT_FIRST or self._dice.random() < FAILING:
+                self._refusals += 1
                 return web.Response(status=self._dice.choice((500, 503, 404)))
         known = self.taken.setdefault(identity, body)
         if json.loads(known) != json.loads(body):
