@@ -29,12 +29,13 @@ _ANSWERS: Final = (*([_LATER] * 4), DROP, TAKE_AND_DROP, *([OK] * 14))
 
 @dataclass
 class Audience:
-    """Who is told what happens in one account."""
+    """Who is told what happens in one account. `calm`: they behave."""
 
     account: str
     calls: Calls
     receivers: list[Receiver] = field(default_factory=list)
     consumers: list[DurableConsumer] = field(default_factory=list)
+    calm: bool = False
 
     async def subscribe(self, dice: random.Random) -> None:
         """Open the receivers, and make an endpoint for each."""
@@ -91,16 +92,22 @@ def audience(account: str, calls: Calls, names: Sequence[str], seed: int) -> Aud
 def misbehave(audiences: Sequence[Audience], post_office: PostOffice, dice: random.Random) -> None:
     """From now on nobody makes it easy."""
     at_first = list(_AT_FIRST)
-    post_office.chance = lambda: at_first.pop() if at_first else dice.choice(_ANSWERS)
+
+    def answer() -> str:
+        if at_first:
+            return at_first.pop()
+        return OK if all(one.calm for one in audiences) else dice.choice(_ANSWERS)
+
+    post_office.chance = answer
     for one in audiences:
         for receiver in one.receivers:
             receiver.polite = False
 
 
-def behave(audiences: Sequence[Audience], post_office: PostOffice) -> None:
-    """From now on everybody takes what they are given."""
-    post_office.chance = None
+def behave(audiences: Sequence[Audience]) -> None:
+    """From now on everybody takes what they are given; the post office, too, when it has refused as many as it must."""
     for one in audiences:
+        one.calm = True
         for receiver in one.receivers:
             receiver.polite = True
         for consumer in one.consumers:

@@ -184,7 +184,7 @@ async def _run(
         misbehave(audiences, post_office, random.Random(f"{options.seed}:post office"))
         await _under_load(options, victims, shop)
         say("healing")
-        behave(audiences, post_office)
+        behave(audiences)
         await heal(victims)
         found = await _settled(victims.database)
         say("auditing")

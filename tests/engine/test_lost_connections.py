@@ -24,7 +24,7 @@ from billing_server.store.unit import Unit
 from tests.conftest import POSTGRES_SETTINGS, temporary_data_directory
 from tests.engine.ledger import audit
 from tests.engine.times import DAY, HOUR, START
-from tests.engine.world import World, caller, outcomes, within
+from tests.engine.world import SECONDS_MAX, World, caller, outcomes, within
 from tests.proxy import Cut, Proxy, proxy_to
 
 CUTS: tuple[Cut, ...] = ("the request is lost", "the answer is lost")
@@ -266,8 +266,9 @@ async def _shoot(postgres: EmbeddedPostgres) -> None:
     """End PostgreSQL without a word, and let it recover."""
     assert postgres.process_id is not None
     os.kill(postgres.process_id, signal.SIGQUIT)
-    while postgres.process_id is not None:  # noqa: ASYNC110  # no event comes from another process
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(SECONDS_MAX):
+        while postgres.process_id is not None:  # noqa: ASYNC110  # no event comes from another process
+            await asyncio.sleep(0.02)
     await asyncio.to_thread(postgres.stop)
     await asyncio.to_thread(postgres.start)
 
