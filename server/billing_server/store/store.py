@@ -285,6 +285,12 @@ class Store:
             moment = before * 1_000_000
             return await transaction.connection.execute(usage.QUERIES[query], account_id, moment, _PURGED_AT_ONCE)
 
+    async def test_clocks_over(self, account_id: str, now: int) -> list[str]:
+        """Some of the test clocks whose lifetime is over at a moment of real time, by id; the others come later."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            query = TEST_CLOCKS.queries["over"]
+            return [record[0] for record in await transaction.connection.fetch(query, account_id, now, _PURGED_AT_ONCE)]
+
     # --- waking readers
 
     async def notify(self, account_ids: Iterable[str]) -> None:
