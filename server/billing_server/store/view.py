@@ -26,7 +26,7 @@ from billing_server.store.customer import (
     PaymentMethodFilter,
 )
 from billing_server.store.database import Connection
-from billing_server.store.event import EVERYTHING, EventFilter, EventPage, StoredEvent
+from billing_server.store.event import EVERYTHING, EventFilter, EventPage, PayloadPage, StoredEvent
 from billing_server.store.idempotency import IDEMPOTENCY, IdempotencyRow
 from billing_server.store.invoice import (
     CREDIT_NOTES,
@@ -158,6 +158,10 @@ class View:
         return await event_log.read(
             self._connection, self.account_id, after=after, limit=limit, wanted=wanted, until=until
         )
+
+    async def read_payloads(self, *, after: int, limit: int) -> PayloadPage:
+        """Payloads of up to `limit` events of any kind after a position."""
+        return await event_log.read_payloads(self._connection, self.account_id, after=after, limit=limit)
 
     async def events_at(self, positions: Sequence[int]) -> list[StoredEvent]:
         """The events at some positions, in order, as far as they are kept."""

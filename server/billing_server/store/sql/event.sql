@@ -24,6 +24,14 @@ SELECT position, type, customer, object_id, created, payload FROM events
 WHERE account_id = $1 AND position > $3 {filters}
 ORDER BY position LIMIT $2;
 
+-- name: read_payloads
+-- The head, and of the events after a position the first one's position and all payloads, in order. One row, because
+-- to make and to take apart a row for each event costs more than to read it.
+SELECT (SELECT position FROM event_heads WHERE account_id = $1), min(e.position), array_agg(e.payload ORDER BY e.position)
+FROM (
+    SELECT position, payload FROM events WHERE account_id = $1 AND position > $2 ORDER BY position LIMIT $3
+) AS e;
+
 -- name: list
 -- Events before a position, newest first.
 SELECT position, type, customer, object_id, created, payload FROM events
