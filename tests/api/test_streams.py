@@ -16,7 +16,7 @@ from billing.v1.customer_service_pb2 import CreateCustomerRequest, UpdateCustome
 from billing.v1.event_model_pb2 import Event, EventBatch
 from billing.v1.event_service_pb2 import ListEventsRequest, StreamEventsRequest
 from billing_server.bootstrap import Server
-from billing_server.delivery import streams
+from billing_server.delivery import passages, streams
 from billing_server.domain.errors import OutOfRange
 from tests.api.world import build
 from tests.serving import Caller, info_of, new_caller, refused, serving
@@ -184,8 +184,9 @@ async def test_a_position_below_what_is_kept_is_refused(server: Server, caller: 
 async def test_events_purged_under_a_reader_are_never_skipped_silently(
     server: Server, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "_FIRST_READ", 2)
-    monkeypatch.setattr(streams, "READ_MAX", 2)
+    monkeypatch.setattr(passages, "FIRST_READ", 2)
+    monkeypatch.setattr(streams, "FIRST_READ", 2)
+    monkeypatch.setattr(passages, "READS", (2, 1))
     await write(caller, 6)
     for wanted in ({}, {"types": ["customer.*"]}):
         request = StreamEventsRequest(batch_max=2, **wanted)  # type: ignore[arg-type]  # filters of any field

@@ -161,7 +161,7 @@ async def test_a_bell_that_is_not_heard_elsewhere_would_be_noticed(
 ) -> None:
     """The calibration of the test above."""
 
-    async def silent(_store: Store, _accounts: Any) -> None:
+    async def silent(_store: Store, _accounts: Any, _sender: str) -> None:
         return None
 
     monkeypatch.setattr(Store, "notify", silent)
@@ -182,9 +182,9 @@ async def test_many_commits_are_told_by_few_notifications(
     """Trap 13: NOTIFY is coalesced, outside of transactions."""
     notify, told = Store.notify, list[int]()
 
-    async def counted(store: Store, accounts: Any) -> None:
+    async def counted(store: Store, accounts: Any, sender: str) -> None:
         told.append(1)
-        await notify(store, accounts)
+        await notify(store, accounts, sender)
 
     monkeypatch.setattr(Store, "notify", counted)
     for _ in range(40):
@@ -215,11 +215,11 @@ async def test_a_bell_survives_a_database_that_is_away(
 ) -> None:
     notify, failed = Store.notify, list[int]()
 
-    async def away(store: Store, accounts: Any) -> None:
+    async def away(store: Store, accounts: Any, sender: str) -> None:
         if not failed:
             failed.append(1)
             raise TimeoutError
-        await notify(store, accounts)
+        await notify(store, accounts, sender)
 
     monkeypatch.setattr(Store, "notify", away)
     await world.ask(engine, c.CreateCustomer(name="Ada"))

@@ -123,9 +123,7 @@ class EventStreams:
     async def _start(self, account_id: str, after: int) -> tuple[int, int]:
         """The position from which to read (0 starts with the oldest event), and the head. Raises OutOfRange."""
         async with self._store.view(account_id) as view:
-            head = await view.head()
-            oldest = await view.oldest()
-        oldest = head + 1 if oldest is None else oldest
+            oldest, head = await view.kept_events()
         if after == 0:
             return oldest - 1, head
         if after > head:

@@ -151,6 +151,13 @@ class View:
         position: int | None = await self._connection.fetchval(event_log.QUERIES["oldest"], self.account_id)
         return position
 
+    async def kept_events(self) -> tuple[int, int]:
+        """Position of the oldest event that is kept, or will be, and of the last one."""
+        record = await self._connection.fetchrow(event_log.QUERIES["kept"], self.account_id)
+        assert record is not None
+        head, oldest = record[0] or 0, record[1]
+        return head + 1 if oldest is None else oldest, head
+
     async def read_events(
         self, *, after: int, limit: int, wanted: EventFilter = EVERYTHING, until: int | None = None
     ) -> EventPage:

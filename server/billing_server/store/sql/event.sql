@@ -18,6 +18,12 @@ SELECT position FROM event_heads WHERE account_id = $1;
 -- The position of the oldest event that is kept.
 SELECT position FROM events WHERE account_id = $1 ORDER BY position LIMIT 1;
 
+-- name: kept
+-- The position of the account's last event, and that of the oldest that is kept.
+SELECT
+    (SELECT position FROM event_heads WHERE account_id = $1),
+    (SELECT position FROM events WHERE account_id = $1 ORDER BY position LIMIT 1);
+
 -- name: read
 -- Events after a position, in order.
 SELECT position, type, customer, object_id, created, payload FROM events
