@@ -17,7 +17,7 @@ from billing_server.domain.errors import OutOfRange
 from billing_server.store.store import Store
 from billing_server.wire.codec import framed
 
-READS: Final = (1_000, 500, 250, 125, 25, 5, 1)
+READS: Final = (1_000, 500, 250, 50, 10, 5, 1)
 """How many events are read at once, for several batches: a transaction for each hundred would cost more than sending
 it. Each number divides the one before it, and readings end at multiples of theirs, so that readers who began at
 different positions soon are at the same place.
@@ -27,7 +27,7 @@ KEPT_BYTES_MAX: Final = 4_000_000
 """How much is kept of what was read: four readings or so."""
 
 _READ_BYTES_MAX: Final = 1_000_000
-FIRST_READ: Final = 25
+FIRST_READ: Final = 50
 """How many events are read while it is not known how large they are."""
 
 
