@@ -84,13 +84,13 @@ class EventStreams:
             contextlib.closing(_Ahead()) as ahead,
         ):
             progress.reached, progress.head = await self._start(account_id, wanted.after)
-            tail.expect(progress.head)
             log = _log(self._store, tail, account_id, wanted.events)
             told_at, caught_up = time.monotonic(), False
             while True:
                 rung.clear()
                 passage, in_log = await ahead.taken(), True
                 if passage is None:
+                    tail.expect(progress.head)
                     await tail.catch_up(self.poll_seconds)
                     passage = tail.passage(progress.reached, wanted.events)
                     in_log = passage is None
