@@ -101,6 +101,7 @@ async def _scene(
         account_id, price = await new_account(engine)
         await fill(engine, account_id, price, subscriptions, due)
     finally:
+        await engine.close()
         await engine.store.close()
     connection = await asyncpg.connect(url)
     try:

@@ -42,6 +42,7 @@ async def _late(url: str, subscriptions: int) -> list[float]:
             span = max(1, subscriptions // SPAN_SECONDS)
             await fill(engine, account_id, price, subscriptions, lambda number, _: begin + number // span)
         finally:
+            await engine.close()
             await engine.store.close()
         if time.time() > begin:
             raise SystemExit("the books were due before all of them were there; measure fewer")

@@ -62,6 +62,7 @@ async def _account_with_log(url: str, events: int) -> tuple[str, str]:
         now = int(time.time())
         await fill(engine, account_id, price, _RENEWED, lambda _number, _now: now)
     finally:
+        await engine.close()
         await engine.store.close()
     await workers.run(url, account_id, "renew", now, 1)
     connection = await asyncpg.connect(url)
@@ -227,6 +228,7 @@ async def _new_key(url: str) -> str:
         _, key = await engine.create_api_key(account_id, "bench", ("*",))
         return key
     finally:
+        await engine.close()
         await engine.store.close()
 
 
@@ -238,6 +240,7 @@ async def _fill_for_soon(url: str, subscriptions: int) -> None:
         due = int(time.time()) + 2 + subscriptions // 2_000
         await fill(engine, account_id, price, subscriptions, lambda _number, _now: due)
     finally:
+        await engine.close()
         await engine.store.close()
     await asyncio.sleep(max(0.0, due - 1 - time.time()))
 

@@ -35,6 +35,7 @@ async def _work(url: str, account_id: str, kind: str, until: int) -> None:
         spent = time.process_time() - begun
         print(json.dumps({"processor": spent, "megabytes": peak_megabytes(os.getpid())}), flush=True)
     finally:
+        await engine.close()
         await engine.store.close()
 
 

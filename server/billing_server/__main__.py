@@ -84,6 +84,7 @@ async def _prepare(config: Config, database_url: str) -> Login:
     try:
         return await first_login(config, engine)
     finally:
+        await engine.close()
         await engine.store.close()
 
 

@@ -122,7 +122,7 @@ class Server:
         self._config = config
         self.engine = engine
         self._key_ring = KeyRing(engine.store)
-        tails = Tails(engine.store)
+        tails = Tails(engine.store, engine.bell)
         self.event_streams = EventStreams(engine.store, engine.bell, tails)
         self.consumers = Consumers(engine.store, engine.bell, tails)
         self.limits = Limits(streams_max=config.streams_max)

@@ -84,15 +84,15 @@ def forget_key() -> None:
 def skip_event() -> None:
     """One in ten batches of a stream misses its last event."""
     counter = itertools.count(1)
-    bytes_of: Any = vars(streams)["event_batch_bytes"]
+    bytes_of: Any = vars(streams)["batch_bytes"]
 
-    def gappy(account_id: str, part: list[tuple[int, bytes]], head: int, *, caught_up: bool) -> bytes:
+    def gappy(part: list[bytes], head: int, *, caught_up: bool) -> bytes:
         if part and next(counter) % 10 == 0:
             part = part[:-1]
-        told: bytes = bytes_of(account_id, part, head, caught_up=caught_up)
+        told: bytes = bytes_of(part, head, caught_up=caught_up)
         return told
 
-    setattr(streams, "event_batch_bytes", gappy)  # noqa: B010  # the plant
+    setattr(streams, "batch_bytes", gappy)  # noqa: B010  # the plant
 
 
 def early_webhook() -> None:

@@ -172,11 +172,19 @@ async def test_more_time_can_be_asked_for(caller: Caller) -> None:
         await stream.events(2)
         await stream.write(ConsumeRequest(extend=DeadlineExtension(all=True, seconds=60)))
         await stream.write(ConsumeRequest(extend=DeadlineExtension(positions=[2], seconds=2)))
+        signs = asyncio.create_task(_give_signs(stream))
         given: list[int] = []
         for _ in range(3):
-            await stream.acknowledge(99)
             given += positions(await stream.batch())
+        signs.cancel()
         assert given == [2]
+
+
+async def _give_signs(stream: Stream) -> None:
+    """Say something that changes nothing, far more often than a consumer must."""
+    while True:
+        await stream.acknowledge(99)
+        await asyncio.sleep(0.2)
 
 
 async def test_a_silent_connection_is_ended_so_that_others_get_its_events(caller: Caller) -> None:

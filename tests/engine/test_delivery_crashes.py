@@ -137,7 +137,7 @@ async def _consume(world: World, engine: Engine, position: Position) -> None:
 
     consumer = Consumer(id=CONSUMER, created=world.time.now)
     opening = Opening(consumer=CONSUMER, batch_max=2, heartbeat_seconds=1)
-    consumers = Consumers(store, engine.bell, Tails(store))
+    consumers = Consumers(store, engine.bell, Tails(store, engine.bell))
     async for message in consumers.consume(world.account_id, opening, consumer, steps()):
         response = ConsumeResponse.FromString(message)
         positions = [event.position for event in response.events]

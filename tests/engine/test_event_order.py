@@ -16,10 +16,12 @@ from billing_server.domain import commands as c
 from billing_server.domain.catalog import Product
 from billing_server.domain.customer import Customer
 from billing_server.domain.errors import DomainError
+from billing_server.engine import bell as bell_module
 from billing_server.engine.bell import Bell
 from billing_server.engine.engine import Engine
 from billing_server.store import event as event_log
 from billing_server.store import notifications
+from billing_server.store.event import Appended
 from billing_server.store.store import Store
 from tests.engine.ledger import audit_events
 from tests.engine.times import DAY, HOUR
@@ -161,7 +163,7 @@ async def test_a_bell_that_is_not_heard_elsewhere_would_be_noticed(
 ) -> None:
     """The calibration of the test above."""
 
-    async def silent(_store: Store, _accounts: Any) -> None:
+    async def silent(_store: Store, _accounts: Any, _sender: str) -> None:
         return None
 
     monkeypatch.setattr(Store, "notify", silent)
@@ -182,9 +184,9 @@ async def test_many_commits_are_told_by_few_notifications(
     """Trap 13: NOTIFY is coalesced, outside of transactions."""
     notify, told = Store.notify, list[int]()
 
-    async def counted(store: Store, accounts: Any) -> None:
+    async def counted(store: Store, accounts: Any, sender: str) -> None:
         told.append(1)
-        await notify(store, accounts)
+        await notify(store, accounts, sender)
 
     monkeypatch.setattr(Store, "notify", counted)
     for _ in range(40):
@@ -215,17 +217,61 @@ async def test_a_bell_survives_a_database_that_is_away(
 ) -> None:
     notify, failed = Store.notify, list[int]()
 
-    async def away(store: Store, accounts: Any) -> None:
+    async def away(store: Store, accounts: Any, sender: str) -> None:
         if not failed:
             failed.append(1)
             raise TimeoutError
-        await notify(store, accounts)
+        await notify(store, accounts, sender)
 
     monkeypatch.setattr(Store, "notify", away)
     await world.ask(engine, c.CreateCustomer(name="Ada"))
     await asyncio.sleep(0.05)
     assert failed
     await _heard(world, listener, engine)
+
+
+async def test_a_process_does_not_hear_what_it_has_told_itself(world: World, engine: Engine, listener: Engine) -> None:
+    """Its readers were woken when it was done; the notification would have them look in vain."""
+    received: list[Appended | None] = []
+    own = Appended([], 0)
+    listener.bell.receive("acct_told", received.append)
+    with listener.bell.listening("acct_told") as rung:
+        listener.bell.ring("acct_told", own)
+        assert listener.bell._telling is not None
+        await within(listener.bell._telling)
+        rung.clear()
+        engine.bell.ring("acct_told", own)
+        await within(rung.wait(), HEARD_SECONDS_MAX)
+    assert received == [own, None]
+
+
+async def test_a_bell_that_is_closed_tells_what_it_had_to_tell_and_is_quiet(
+    world: World, listener: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bell_module, "_COALESCE_SECONDS", 3_600)
+    process = await world.process(connections=2)
+    with listener.bell.listening(world.account_id) as rung:
+        await world.ask(process, c.CreateCustomer(name="Ada"))
+        rung.clear()
+        await within(world.end(process))
+        await within(rung.wait(), HEARD_SECONDS_MAX)
+    with process.bell.listening(world.account_id) as rung:
+        process.bell.ring(world.account_id)
+        assert rung.is_set()
+    await asyncio.sleep(0)
+    assert "not woken" not in caplog.text
+
+
+async def test_a_bell_does_not_wait_for_ever_to_be_heard(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hanging(_store: Store, _accounts: Any, _sender: str) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Store, "notify", hanging)
+    monkeypatch.setattr(bell_module, "_LAST_WORDS_SECONDS", 0.01)
+    await world.ask(engine, c.CreateCustomer(name="Ada"))
+    await within(engine.bell.close())
 
 
 async def test_listening_leaves_nothing_behind(world: World, engine: Engine) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from billing_server.store import event as event_log
-from billing_server.store.event import EventFilter, EventRow
+from billing_server.store.event import EventFilter, EventRow, PayloadPage
 from billing_server.store.store import Store
 from tests.store import samples
 from tests.store.samples import NOW
@@ -170,3 +170,48 @@ async def test_purging_drops_the_oldest_without_making_gaps(store: Store, accoun
     assert await append(store, account_id, samples.event(None)) == 11
     async with store.view(account_id) as view:
         assert (await view.oldest(), await view.head()) == (11, 11)
+
+
+async def test_payloads_are_read_with_the_position_of_the_first_and_the_head(
+    store: Store, account_id: str, log: list[str]
+) -> None:
+    async with store.view(account_id) as view:
+        everything = (await view.read_events(after=0, limit=100)).events
+        for after, limit in ((0, 100), (0, 3), (4, 3), (9, 1), (10, 5), (12, 5)):
+            page = await view.read_payloads(after=after, limit=limit)
+            expected = [event.payload for event in everything[after : after + limit]]
+            assert (page.payloads, page.head) == (expected, 10)
+            assert page.first == (after + 1 if expected else 11)
+
+
+async def test_what_is_missing_before_the_payloads_is_told(store: Store, account_id: str, log: list[str]) -> None:
+    assert await store.purge_events(account_id, 2**40) == 10
+    async with store.view(account_id) as view:
+        assert await view.kept_events() == (11, 10)
+        assert await view.read_payloads(after=4, limit=3) == PayloadPage(11, [], 10)
+    await append(store, account_id, samples.event(None), samples.event(None))
+    async with store.view(account_id) as view:
+        assert await view.kept_events() == (11, 12)
+        page = await view.read_payloads(after=4, limit=1)
+        assert (page.first, len(page.payloads), page.head) == (11, 1, 12)
+
+
+async def test_a_log_without_events_has_no_payloads(store: Store, account_id: str) -> None:
+    async with store.view(account_id) as view:
+        assert await view.kept_events() == (1, 0)
+        assert await view.read_payloads(after=0, limit=9) == PayloadPage(1, [], 0)
+
+
+async def test_a_transaction_knows_what_it_has_appended_as_the_log_will_tell_it(
+    store: Store, account_id: str, log: list[str]
+) -> None:
+    async with store.transaction(account_id) as unit:
+        await unit.open()
+        assert unit.appended is None
+        await unit.save((), [samples.event(None, f"prod_{number}") for number in range(3)])
+    appended = unit.appended
+    assert appended is not None
+    assert (appended.first, appended.last) == (11, 13)
+    async with store.view(account_id) as view:
+        for after in (0, 10, 11, 13, 20):
+            assert appended.stored(after) == (await view.read_events(after=max(after, 10), limit=9)).events

@@ -158,3 +158,18 @@ async def test_listeners_hear_of_events_and_of_what_they_may_have_missed(
     told = [await asyncio.wait_for(heard.get(), 5) for _ in range(3)]
     assert sum(len(accounts or ()) for accounts in told) == 500
     await listener.close()
+
+
+async def test_listeners_do_not_hear_themselves_but_whoever_does_not_say_who_tells(
+    store: Store, administrator: asyncpg.Connection
+) -> None:
+    heard: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
+    listener = store.listen(heard.put_nowait, "one")
+    await listener.start()
+    assert await asyncio.wait_for(heard.get(), 5) is None
+    await store.notify(["acct_1"], "one")
+    await store.notify(["acct_2", "acct_3"], "other")
+    await administrator.execute("SELECT pg_notify('billing_events', 'acct_4,acct_5')")
+    assert await asyncio.wait_for(heard.get(), 5) == frozenset({"acct_2", "acct_3"})
+    assert await asyncio.wait_for(heard.get(), 5) == frozenset({"acct_4", "acct_5"})
+    await listener.close()

@@ -104,6 +104,8 @@ PLANS: list[tuple[Any, str, dict[str, set[str]]]] = [
     ),
     (event, "append", {"event_heads_pkey": {"account_id"}}),
     (event, "oldest", {"events_pkey": {"account_id"}}),
+    (event, "read_payloads", {"event_heads_pkey": {"account_id"}, "events_pkey": {"position"}}),
+    (event, "kept", {"event_heads_pkey": {"account_id"}, "events_pkey": {"account_id"}}),
     (event, "get", {"events_pkey": {"position"}}),
 ]
 

@@ -16,10 +16,13 @@ from billing_server.domain.errors import ResourceMissing
 from billing_server.domain.event import Cause, Event
 from billing_server.domain.test_clock import TestClock
 from billing_server.wire.codec import (
+    batch_bytes,
     encode,
     encode_event,
     event_batch_bytes,
     event_id,
+    framed,
+    framed_one,
     position_of,
     with_position,
 )
@@ -71,6 +74,18 @@ def test_a_batch_is_put_together_from_stored_bytes(positions: list[int], head: i
         caught_up=caught_up,
     )
     assert EventBatch.FromString(data) == expected
+
+
+@pytest.mark.parametrize("first", [1, 125, 16_381, 2**21 - 3, 10**12 - 7, 10**12 - 2, 2**63 - 9])
+def test_events_are_framed_together_as_one_by_one(first: int) -> None:
+    stored = [encode_event(ACCOUNT, Event("thing.created", number, None, _clock(), None, CAUSE)) for number in range(6)]
+    frames = framed(ACCOUNT, first, stored)
+    assert frames == [framed_one(ACCOUNT, first + number, each) for number, each in enumerate(stored)]
+    batch = EventBatch.FromString(batch_bytes(frames, 7, caught_up=True))
+    assert [event.position for event in batch.events] == list(range(first, first + 6))
+    assert [event.id for event in batch.events] == [event_id(ACCOUNT, first + number) for number in range(6)]
+    assert [event.created.seconds for event in batch.events] == list(range(6))
+    assert (batch.head_position, batch.caught_up) == (7, True)
 
 
 @given(position=POSITION)

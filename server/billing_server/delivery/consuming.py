@@ -17,7 +17,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
-from billing_server.delivery.streams import POLL_SECONDS, batches, fitting, refuse_gap
+from billing_server.delivery.passages import fitting, refuse_gap
+from billing_server.delivery.streams import POLL_SECONDS, batches, frames
 from billing_server.delivery.tail import Tail
 from billing_server.domain.consumer import BATCH_MAX, SHARDS, Consumer, Opening, ShardState, Step
 from billing_server.domain.consumption import HELD_MAX, Entry, Hand, Reading, Shard
@@ -45,20 +46,6 @@ _LEAVE_SECONDS_MAX: Final = 10.0
 _GONE_SECONDS: Final = 0.1
 
 
-class _Wake(asyncio.Event):
-    """Wakes the deliverer. The bell sets it; `look` tells it from other reasons to wake."""
-
-    look = True
-
-    def set(self) -> None:
-        self.look = True
-        super().set()
-
-    def nudge(self) -> None:
-        """Wake without new events."""
-        super().set()
-
-
 class ConsumerSilent(Conflict):
     """Nothing was heard of the consumer for too long."""
 
@@ -76,7 +63,7 @@ class Connection:
         self, store: Store, account_id: str, opening: Opening, consumer: Consumer, tell_others: Callable[[], None]
     ) -> None:
         self.id = f"con_{secrets.token_hex(8)}"
-        self.wake = _Wake()
+        self.wake = asyncio.Event()
         self.hand = Hand(tries_max=consumer.tries_max, ack_seconds=consumer.ack_timeout_seconds)
         self.head = 0
         self._store = store
@@ -125,7 +112,7 @@ class Connection:
             await work
         except Exception as error:  # noqa: BLE001  # raised again where the stream is
             self._failure = error
-            self.wake.nudge()
+            self.wake.set()
 
     async def leave(self, *, blame: bool) -> None:
         """Store what is known and give all work away. `blame`: the consumer broke off, perhaps because of an event."""
@@ -150,12 +137,12 @@ class Connection:
         async for step in steps:
             now = self._last_sign = time.monotonic()
             self.hand.apply(step, now)
-            self.wake.nudge()
+            self.wake.set()
             self._stir.set()
         # A caller that goes away looks for a moment like one that has said all it wanted to.
         await asyncio.sleep(_GONE_SECONDS)
         self._finished = True
-        self.wake.nudge()
+        self.wake.set()
 
     # --- the keeper
 
@@ -202,7 +189,7 @@ class Connection:
             self._apply(met, started)
         if released:
             self._tell_others()
-        self.wake.nudge()
+        self.wake.set()
 
     def _apply(self, met: Met, started: float) -> None:
         hand, now = self.hand, time.monotonic()
@@ -253,13 +240,13 @@ class Connection:
             caught_up = not read_on and self._caught_up()
             silent_for = time.monotonic() - told_at
             if events or (caught_up and not told_caught_up) or silent_for >= self._opening.heartbeat_seconds:
-                page = EventPage(events, 0, self.head)
-                for message in batches(self._account_id, page, BATCH_MAX, caught_up=caught_up):
+                framed = frames(self._account_id, events)
+                for message in batches(framed, self.head, BATCH_MAX, caught_up=caught_up):
                     yield message + tries
                     tries = b""
                 told_at, told_caught_up = time.monotonic(), caught_up
             elif not read_on:
-                await self._wait(tail, told_at, room)
+                await self._wait(told_at, room)
             else:
                 await asyncio.sleep(0)
 
@@ -287,7 +274,7 @@ class Connection:
         if expired:
             self._stir.set()
 
-    async def _wait(self, tail: Tail, told_at: float, room: int) -> None:
+    async def _wait(self, told_at: float, room: int) -> None:
         """Wait until there is something to do."""
         now = time.monotonic()
         until = min(
@@ -298,8 +285,6 @@ class Connection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - now)):
                 await self.wake.wait()
-        if tail.age >= POLL_SECONDS:
-            self.wake.look = True
 
     async def _next(self, tail: Tail, room: int) -> tuple[list[StoredEvent], bytes, bool]:
         """Events to be sent, how often they were tried, and whether there may be more at once."""
@@ -314,7 +299,7 @@ class Connection:
             return [], b"", False
         page = await self._read(tail, reading, room)
         self.head = max(self.head, page.head)
-        self._read_limit = fitting(page.events)
+        self._read_limit = fitting([event.payload for event in page.events])
         events = self.hand.admit(reading, page.events, page.scanned_to, time.monotonic())
         return events, b"", page.scanned_to > reading.after
 
@@ -332,9 +317,7 @@ class Connection:
 
     async def _read(self, tail: Tail, reading: Reading, limit: int) -> EventPage:
         """What comes next in the log. Raises OutOfRange when events of it are no longer kept."""
-        if self.wake.look:
-            self.wake.look = False
-            await tail.refresh()
+        await tail.catch_up(POLL_SECONDS)
         wanted = EventFilter(
             types=self._consumer.types,
             customer=self._consumer.customer,

@@ -12,28 +12,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from billing_server.delivery.tail import Tails
+from billing_server.delivery.passages import FIRST_READ, Passage, fitting, refuse_gap
+from billing_server.delivery.tail import Tail, Tails
 from billing_server.domain.errors import InvalidArgument, OutOfRange, Violation
 from billing_server.engine.bell import Bell
-from billing_server.store.event import EventFilter, EventPage, StoredEvent
+from billing_server.store.event import EVERYTHING, EventFilter, StoredEvent
 from billing_server.store.store import Store
-from billing_server.wire.codec import event_batch_bytes
+from billing_server.wire.codec import batch_bytes, framed_one
 
 BATCH_DEFAULT: Final = 100
 BATCH_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 1_000_000
 """A batch that grows beyond is sent in parts: clients accept 4 MiB unless they are told otherwise."""
-
-READ_MAX: Final = 1_000
-"""Events that are read at once, for several batches: a transaction for each hundred would cost more than sending it."""
-
-_FIRST_READ: Final = 50
-"""How many events are read while it is not known how large they are."""
 
 HEARTBEAT_DEFAULT: Final = 15
 HEARTBEAT_MAX: Final = 300
@@ -88,35 +83,33 @@ class EventStreams:
             self._progress() as progress,
             contextlib.closing(_Ahead()) as ahead,
         ):
-            progress.reached = await self._start(account_id, wanted.after)
-            told_at, caught_up, look = time.monotonic(), False, True
-            limit = _FIRST_READ
+            progress.reached, progress.head = await self._start(account_id, wanted.after)
+            log = _log(self._store, tail, account_id, wanted.events)
+            told_at, caught_up = time.monotonic(), False
             while True:
                 rung.clear()
-                if look:
-                    await tail.refresh()
-                page, in_log = await ahead.taken(), True
-                if page is None:
-                    page = tail.take(progress.reached, limit, wanted.events)
-                    in_log = page is None
-                if page is None:
-                    page = await self._look(account_id, wanted.events, progress.reached, limit)
-                limit = min(READ_MAX, fitting(page.events))
-                progress.head, progress.reached = page.head, page.scanned_to
-                at_head = page.scanned_to >= page.head
-                if in_log and not at_head:
-                    ahead.begin(self._look(account_id, wanted.events, page.scanned_to, limit))
+                passage, in_log = await ahead.taken(), True
+                if passage is None:
+                    tail.expect(progress.head)
+                    await tail.catch_up(self.poll_seconds)
+                    passage = tail.passage(progress.reached, wanted.events)
+                    in_log = passage is None
+                if passage is None:
+                    passage = await log(progress.reached)
+                progress.reached = passage.scanned_to
+                progress.head = max(progress.head, passage.head, tail.high or 0)
+                at_head = progress.reached >= progress.head
+                if in_log and not at_head and not tail.reaches(progress.reached):
+                    ahead.begin(log(progress.reached))
                 silent_for = time.monotonic() - told_at
-                if page.events or (at_head and not caught_up) or silent_for >= wanted.heartbeat_seconds:
-                    for batch in batches(account_id, page, wanted.batch_max, caught_up=at_head):
+                if passage.events or (at_head and not caught_up) or silent_for >= wanted.heartbeat_seconds:
+                    for batch in batches(passage.events, progress.head, wanted.batch_max, caught_up=at_head):
                         yield batch
                     told_at = time.monotonic()
                 caught_up = caught_up or at_head
-                look = False
-                if at_head:
+                if at_head or not in_log:
                     silence_left = told_at + wanted.heartbeat_seconds - time.monotonic()
                     await _wait(rung, min(self.poll_seconds, silence_left))
-                    look = rung.is_set() or tail.age >= self.poll_seconds
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[_Progress]:
@@ -127,42 +120,58 @@ class EventStreams:
         finally:
             self._open.discard(progress)
 
-    async def _start(self, account_id: str, after: int) -> int:
-        """The position from which to read; 0 starts with the oldest event. Raises OutOfRange."""
+    async def _start(self, account_id: str, after: int) -> tuple[int, int]:
+        """The position from which to read (0 starts with the oldest event), and the head. Raises OutOfRange."""
         async with self._store.view(account_id) as view:
-            head = await view.head()
-            oldest = await view.oldest()
-        oldest = head + 1 if oldest is None else oldest
+            oldest, head = await view.kept_events()
         if after == 0:
-            return oldest - 1
+            return oldest - 1, head
         if after > head:
             raise OutOfRange(f"position {after} is ahead of the log", oldest=oldest, newest=head)
         refuse_gap(after, oldest, head)
-        return after
+        return after, head
 
-    async def _look(self, account_id: str, wanted: EventFilter, reached: int, limit: int) -> EventPage:
+
+def _log(
+    store: Store, tail: Tail, account_id: str, wanted: EventFilter
+) -> Callable[[int], Coroutine[Any, Any, Passage]]:
+    """What reads the log after a position: once for all who want everything, each for itself past a filter."""
+    return tail.passages.after if wanted == EVERYTHING else _Filtered(store, account_id, wanted).after
+
+
+class _Filtered:
+    """Reads the log for one stream past its filter, as many events at once as fit."""
+
+    def __init__(self, store: Store, account_id: str, wanted: EventFilter) -> None:
+        self._store = store
+        self._account_id = account_id
+        self._wanted = wanted
+        self._limit = FIRST_READ
+
+    async def after(self, position: int) -> Passage:
         """What comes after a position. Raises OutOfRange when events of it are no longer kept."""
-        async with self._store.view(account_id) as view:
-            page = await view.read_events(after=reached, limit=limit, wanted=wanted)
-            if page.scanned_to > reached and not _is_dense(page.events, reached, page.scanned_to):
-                # What is missing was filtered out, or has been purged since the position was reached.
+        async with self._store.view(self._account_id) as view:
+            page = await view.read_events(after=position, limit=self._limit, wanted=self._wanted)
+            # What is missing was filtered out, or has been purged since the position was reached.
+            if len(page.events) != page.scanned_to - position:
                 oldest = await view.oldest()
-                refuse_gap(reached, page.head + 1 if oldest is None else oldest, page.head)
-        return page
+                refuse_gap(position, page.head + 1 if oldest is None else oldest, page.head)
+        self._limit = fitting([event.payload for event in page.events])
+        return Passage(frames(self._account_id, page.events), page.scanned_to, page.head)
 
 
 class _Ahead:
     """The next reading of the log, if it has been begun."""
 
     def __init__(self) -> None:
-        self._reading: asyncio.Task[EventPage] | None = None
+        self._reading: asyncio.Task[Passage] | None = None
 
-    def begin(self, reading: Coroutine[Any, Any, EventPage]) -> None:
+    def begin(self, reading: Coroutine[Any, Any, Passage]) -> None:
         """Read while something else is done. What goes wrong is told when it is taken."""
         self._reading = asyncio.create_task(reading)
         self._reading.add_done_callback(lambda task: None if task.cancelled() else task.exception())
 
-    async def taken(self) -> EventPage | None:
+    async def taken(self) -> Passage | None:
         """What was read; None when nothing was begun. Raises what the reading raised."""
         reading, self._reading = self._reading, None
         return None if reading is None else await reading
@@ -173,38 +182,28 @@ class _Ahead:
             self._reading.cancel()
 
 
-def fitting(events: Sequence[StoredEvent]) -> int:
-    """How many events like these make a batch of the largest size: so many are read next, and held in memory."""
-    size = sum(len(event.payload) for event in events)
-    return max(1, len(events) * BATCH_BYTES_MAX // size) if size else _FIRST_READ
+def frames(account_id: str, events: Iterable[StoredEvent]) -> list[bytes]:
+    """Stored events as they stand in a batch."""
+    return [framed_one(account_id, event.position, event.payload) for event in events]
 
 
-def _is_dense(events: Sequence[StoredEvent], after: int, until: int) -> bool:
-    """Whether the events are all there ever were after one position until another."""
-    return len(events) == until - after
+def batches(events: Sequence[bytes], head: int, batch_max: int, *, caught_up: bool) -> Iterator[bytes]:
+    """Framed events as batches of bounded size, at least one; only the last may tell that it reaches the head."""
+    begin = 0
+    while (end := _end_of_batch(events, begin, batch_max)) < len(events):
+        yield batch_bytes(events[begin:end], head, caught_up=False)
+        begin = end
+    yield batch_bytes(events[begin:], head, caught_up=caught_up)
 
 
-def refuse_gap(after: int, oldest: int, head: int) -> None:
-    """Refuse to skip events silently. Raises OutOfRange."""
-    if after + 1 < oldest:
-        raise OutOfRange(
-            f"the events after position {after} are no longer kept; the oldest is at {oldest}",
-            oldest=oldest,
-            newest=head,
-        )
-
-
-def batches(account_id: str, page: EventPage, batch_max: int, *, caught_up: bool) -> Iterator[bytes]:
-    """The events as batches of bounded size, at least one; only the last may tell that it reaches the head."""
-    part: list[tuple[int, bytes]] = []
-    size = 0
-    for event in page.events:
-        if part and (len(part) == batch_max or size + len(event.payload) > BATCH_BYTES_MAX):
-            yield event_batch_bytes(account_id, part, page.head, caught_up=False)
-            part, size = [], 0
-        part.append((event.position, event.payload))
-        size += len(event.payload)
-    yield event_batch_bytes(account_id, part, page.head, caught_up=caught_up)
+def _end_of_batch(events: Sequence[bytes], begin: int, batch_max: int) -> int:
+    """Where a batch ends that begins at this place."""
+    part = events[begin : begin + batch_max]
+    size = sum(map(len, part))
+    while size > BATCH_BYTES_MAX and len(part) > 1:
+        size -= len(part[-1])
+        part = part[:-1]
+    return begin + len(part)
 
 
 async def _wait(rung: asyncio.Event, seconds: float) -> None:

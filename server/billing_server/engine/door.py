@@ -73,8 +73,6 @@ class Door:
         except Exception as error:  # noqa: BLE001  # whoever waits must be told, whatever broke
             await self._split(account_id, batch, error)
         else:
-            if session.events_saved:
-                self.bell.ring(account_id)
             if session.charges or session.refunds:
                 self.carry_out(account_id, session.charges, session.refunds)
             for work, answer in zip(batch, answers, strict=True):
@@ -93,8 +91,20 @@ class Door:
         await self.execute(account_id, batch[middle:])
 
     async def committed(self, account_id: str, body: Callable[[Unit], Awaitable[T]]) -> T:
-        """Run a transaction until it is known whether it took effect; see `transactions.committed`."""
-        return await committed(self._store, account_id, body)
+        """Run a transaction until it is known whether it took effect; see `transactions.committed`.
+
+        Whoever follows the account's events is told of those that it has appended.
+        """
+        units: list[Unit] = []
+
+        async def told(unit: Unit) -> T:
+            units[:] = (unit,)
+            return await body(unit)
+
+        result = await committed(self._store, account_id, told)
+        if units[0].appended is not None:
+            self.bell.ring(account_id, units[0].appended)
+        return result
 
     async def _execute(self, unit: Unit, batch: Sequence[Work]) -> tuple[list[Answered | DomainError], Session]:
         """Lock, load, let what is overdue happen, decide each command, save. What each is answered.
@@ -183,8 +193,6 @@ class Door:
         self.parked += woken.parked
         for seconds in woken.late:
             self.lateness.note(seconds)
-        if woken.events:
-            self.bell.ring(account_id)
         return woken
 
     async def _wake_in_halves(

@@ -81,7 +81,7 @@ class Engine:
         self.consumers = Consumers(self.door)
         self.webhooks = Webhooks(store, self.door, self.new_id, allow_private=allow_private_webhooks)
         self.metering = Metering(store, self.pages)
-        self.clocks = TestClocks(store, self.door, self.cashier, self.new_id, self.bell)
+        self.clocks = TestClocks(store, self.door, self.cashier, self.new_id)
         self.timekeeper = Timekeeper(store, self.door, self.cashier, self.clocks)
         self.door.carry_out = self.timekeeper.carry_out
         self._detached: set[asyncio.Task[Any]] = set()
@@ -237,7 +237,6 @@ class Engine:
             return Answer(decision.result, now=opening.now)
 
         answer = await self.door.committed(account_id, body)
-        self.bell.ring(account_id)
         if isinstance(command, c.DisableAutomation | c.DeleteAutomation) and command.runs_in_flight == "cancel_all":
             await end_runs_in_flight(self.store, self.group, account_id, command.id, caller.cause)
         return answer

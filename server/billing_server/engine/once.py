@@ -22,19 +22,16 @@ Change = Callable[[Unit, Opening], Awaitable[tuple[msgspec.Struct, Sequence[Even
 async def once(door: Door, account_id: str, caller: Caller, change: Change) -> Answer:
     """Carry out a change and keep its answer, or give the answer kept for the caller's key."""
 
-    async def body(unit: Unit) -> tuple[Answer, bool]:
+    async def body(unit: Unit) -> Answer:
         opening = await unit.open((), keys_of(caller))
         earlier = earlier_answer(opening.idempotency, caller)
         if earlier is not None:
-            return earlier, False
+            return earlier
         result, events = await change(unit, opening)
         await unit.save((), event_rows(account_id, events), complete(caller, result, opening.now))
-        return Answer(result, now=opening.now), bool(events)
+        return Answer(result, now=opening.now)
 
-    answer, told = await door.committed(account_id, body)
-    if told:
-        door.bell.ring(account_id)
-    return answer
+    return await door.committed(account_id, body)
 
 
 def keys_of(caller: Caller) -> list[str]:

@@ -17,7 +17,6 @@ from billing_server.domain import calendar
 from billing_server.domain.errors import LimitReached, ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.test_clock import LIFETIME_SECONDS, TestClock
-from billing_server.engine.bell import Bell
 from billing_server.engine.cashier import Cashier
 from billing_server.engine.door import Door
 from billing_server.engine.events import event_rows
@@ -58,12 +57,11 @@ class TestClocks:
 
     __test__ = False
 
-    def __init__(self, store: Store, door: Door, cashier: Cashier, new_id: IdSource, bell: Bell) -> None:
+    def __init__(self, store: Store, door: Door, cashier: Cashier, new_id: IdSource) -> None:
         self._store = store
         self._door = door
         self._cashier = cashier
         self._new_id = new_id
-        self._bell = bell
         self._moves: dict[tuple[str, str], _Move] = {}
         self._closed = False
         self._free = asyncio.Semaphore(ALL_BATCHES_AT_ONCE)
@@ -101,7 +99,6 @@ class TestClocks:
         for clock_id in await self._store.test_clocks_over(account_id, now):
             if await self._door.committed(account_id, partial(self._delete_old, account_id, clock_id)):
                 LOGGER.info("the test clock %s was deleted: its lifetime is over", clock_id)
-                self._bell.ring(account_id)
 
     async def _delete_old(self, account_id: str, clock_id: str, unit: Unit) -> bool:
         """Whether the clock was deleted; another process may have come first, or somebody moves it."""
@@ -260,9 +257,7 @@ class TestClocks:
             return ready
 
         after = await self._door.committed(account_id, body)
-        if after.status == "ready":
-            self._bell.ring(account_id)
-        else:
+        if after.status != "ready":
             # Books that others hold, or charges of a process that is gone: their turn comes.
             await asyncio.sleep(_WAIT_SECONDS)
         return after

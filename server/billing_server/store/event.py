@@ -51,6 +51,27 @@ class StoredEvent(msgspec.Struct, frozen=True):
     payload: bytes
 
 
+class Appended(msgspec.Struct, frozen=True):
+    """Events that a transaction has written, and the position of the last of them."""
+
+    rows: Sequence[EventRow]
+    last: int
+
+    @property
+    def first(self) -> int:
+        """Position of the first event."""
+        return self.last - len(self.rows) + 1
+
+    def stored(self, after: int = 0) -> list[StoredEvent]:
+        """The events after a position, as they are read from the log."""
+        first = self.first
+        skipped = max(0, after + 1 - first)
+        return [
+            StoredEvent(position, row.type, row.customer, row.object_id, row.created, row.payload)
+            for position, row in enumerate(self.rows[skipped:], first + skipped)
+        ]
+
+
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which events to read.
 
@@ -74,6 +95,17 @@ class EventPage(msgspec.Struct, frozen=True):
 
     events: list[StoredEvent]
     scanned_to: int
+    head: int
+
+
+class PayloadPage(msgspec.Struct, frozen=True):
+    """Payloads of the events from position `first` on, without a gap, and the head at that moment.
+
+    Without events, `first` is the position that the next one will have.
+    """
+
+    first: int
+    payloads: list[bytes]
     head: int
 
 
@@ -129,6 +161,17 @@ async def read(
     events = await _fetch(connection, "read", account_id, (limit, after), conditions, subjects)
     scanned_to = events[-1].position if len(events) == limit else max(until, after)
     return EventPage(events, scanned_to, newest)
+
+
+async def read_payloads(connection: Connection, account_id: str, *, after: int, limit: int) -> PayloadPage:
+    """Payloads of up to `limit` events of any kind after a position; the first may be later than the next position.
+
+    The head is of the same snapshot as the events are.
+    """
+    record = await connection.fetchrow(QUERIES["read_payloads"], account_id, after, limit)
+    assert record is not None
+    newest, first, payloads = record[0] or 0, record[1], record[2]
+    return PayloadPage(newest + 1 if first is None else first, payloads or [], newest)
 
 
 async def read_newest(

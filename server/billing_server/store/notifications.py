@@ -21,31 +21,36 @@ LOGGER = logging.getLogger(__name__)
 CHANNEL: Final = "billing_events"
 _PAYLOAD_BYTES_MAX: Final = 7_900
 _SEPARATOR: Final = ","
+_SENDER: Final = "from_"
+"""What stands before the name of who tells, in the place of an account that there is not."""
+
 _CONNECT_SECONDS_MAX: Final = 10.0
 _RETRY_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 30.0
 
 
-def notification_payloads(account_ids: Iterable[str]) -> Iterator[str]:
-    """The accounts as payloads within PostgreSQL's limit of 8000 bytes."""
-    chosen: list[str] = []
-    length = 0
+def notification_payloads(account_ids: Iterable[str], sender: str) -> Iterator[str]:
+    """The accounts as payloads within PostgreSQL's limit of 8000 bytes, each beginning with who tells."""
+    start = _SENDER + sender
+    chosen = [start]
+    length = len(start)
     for account_id in sorted(set(account_ids)):
         if length + len(account_id) + 1 > _PAYLOAD_BYTES_MAX:
             yield _SEPARATOR.join(chosen)
-            chosen, length = [], 0
+            chosen, length = [start], len(start)
         chosen.append(account_id)
         length += len(account_id) + 1
-    if chosen:
+    if len(chosen) > 1:
         yield _SEPARATOR.join(chosen)
 
 
 class Listener:
     """A connection that listens, and is made again whenever it breaks."""
 
-    def __init__(self, dsn: str, callback: Callable[[frozenset[str] | None], None]) -> None:
+    def __init__(self, dsn: str, callback: Callable[[frozenset[str] | None], None], own_name: str) -> None:
         self._dsn = dsn
         self._callback = callback
+        self._own = _SENDER + own_name
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -94,4 +99,8 @@ class Listener:
             connection.terminate()
 
     def _heard(self, _connection: Any, _process: int, _channel: str, payload: object) -> None:
-        self._callback(frozenset(str(payload).split(_SEPARATOR)))
+        sender, *accounts = str(payload).split(_SEPARATOR)
+        if sender == self._own:
+            return
+        # A process of an earlier version does not say who it is.
+        self._callback(frozenset(accounts if sender.startswith(_SENDER) else (sender, *accounts)))

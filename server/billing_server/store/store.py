@@ -293,21 +293,24 @@ class Store:
 
     # --- waking readers
 
-    async def notify(self, account_ids: Iterable[str]) -> None:
+    async def notify(self, account_ids: Iterable[str], sender: str = "") -> None:
         """Tell all listening processes that these accounts have new events. Never call it in a transaction.
+
+        `sender` is the name of who tells: listeners of this name do not hear it.
 
         NOTIFY takes a lock that all committing transactions share; so it is sent once for many commits.
         """
         async with self._database.connection() as connection:
-            for payload in notification_payloads(account_ids):
+            for payload in notification_payloads(account_ids, sender):
                 await connection.execute(ACCOUNTS.queries["notify"], payload)
 
-    def listen(self, callback: Callable[[frozenset[str] | None], None]) -> Listener:
+    def listen(self, callback: Callable[[frozenset[str] | None], None], own_name: str = "nobody") -> Listener:
         """Call back with the accounts that have new events; with None when some may have been missed.
 
-        Returns a listener with a connection of its own, to be started and closed.
+        What a sender of the own name tells is not heard. Returns a listener with a connection of its own, to be
+        started and closed.
         """
-        return Listener(self._database.dsn, callback)
+        return Listener(self._database.dsn, callback, own_name)
 
     # --- the memory of the test gateway
 

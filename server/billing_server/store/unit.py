@@ -28,7 +28,7 @@ from billing_server.store.account import ACCOUNTS, API_KEYS, ChangedPages
 from billing_server.store.book import BOOK_ROWS, BookRow
 from billing_server.store.database import Transaction
 from billing_server.store.errors import StoreCorrupted
-from billing_server.store.event import EventRow
+from billing_server.store.event import Appended, EventRow
 from billing_server.store.idempotency import IDEMPOTENCY, IdempotencyRow
 from billing_server.store.loading import Loader
 from billing_server.store.message import MESSAGES
@@ -70,6 +70,8 @@ class Unit:
         self._connection = transaction.connection
         self._rows: dict[str, BookRow] = {}
         self._opening: Opening | None = None
+        self.appended: Appended | None = None
+        """The events that were written, for those who follow them; they count once the transaction is committed."""
 
     # --- locking
 
@@ -172,6 +174,7 @@ class Unit:
         )
         if position is None:
             raise StoreCorrupted(f"account {self.account_id} has no event head")
+        self.appended = Appended(events, position)
         return position
 
     async def _stage(self, messages: Sequence[Message]) -> None:

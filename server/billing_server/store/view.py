@@ -26,7 +26,7 @@ from billing_server.store.customer import (
     PaymentMethodFilter,
 )
 from billing_server.store.database import Connection
-from billing_server.store.event import EVERYTHING, EventFilter, EventPage, StoredEvent
+from billing_server.store.event import EVERYTHING, EventFilter, EventPage, PayloadPage, StoredEvent
 from billing_server.store.idempotency import IDEMPOTENCY, IdempotencyRow
 from billing_server.store.invoice import (
     CREDIT_NOTES,
@@ -151,6 +151,13 @@ class View:
         position: int | None = await self._connection.fetchval(event_log.QUERIES["oldest"], self.account_id)
         return position
 
+    async def kept_events(self) -> tuple[int, int]:
+        """Position of the oldest event that is kept, or will be, and of the last one."""
+        record = await self._connection.fetchrow(event_log.QUERIES["kept"], self.account_id)
+        assert record is not None
+        head, oldest = record[0] or 0, record[1]
+        return head + 1 if oldest is None else oldest, head
+
     async def read_events(
         self, *, after: int, limit: int, wanted: EventFilter = EVERYTHING, until: int | None = None
     ) -> EventPage:
@@ -158,6 +165,10 @@ class View:
         return await event_log.read(
             self._connection, self.account_id, after=after, limit=limit, wanted=wanted, until=until
         )
+
+    async def read_payloads(self, *, after: int, limit: int) -> PayloadPage:
+        """Payloads of up to `limit` events of any kind after a position."""
+        return await event_log.read_payloads(self._connection, self.account_id, after=after, limit=limit)
 
     async def events_at(self, positions: Sequence[int]) -> list[StoredEvent]:
         """The events at some positions, in order, as far as they are kept."""

@@ -44,10 +44,13 @@ from billing_server.wire.decoding import decode
 from billing_server.wire.encoding import ENCODERS
 from billing_server.wire.events import (
     Known,
+    batch_bytes,
     encode_event,
     event_batch_bytes,
     event_id,
     event_json,
+    framed,
+    framed_one,
     position_of,
     redelivery_bytes,
     with_position,
@@ -57,6 +60,7 @@ from billing_server.wire.values import check
 
 __all__ = [
     "Known",
+    "batch_bytes",
     "check",
     "decode",
     "encode",
@@ -64,6 +68,8 @@ __all__ = [
     "event_batch_bytes",
     "event_id",
     "event_json",
+    "framed",
+    "framed_one",
     "parse",
     "position_of",
     "redelivery_bytes",

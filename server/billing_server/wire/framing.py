@@ -21,6 +21,9 @@ _TWO_BYTES: Final = 1 << 14
 _MEDIUM: Final = tuple(bytes((number & 127 | 128, number >> 7)) for number in range(_TWO_BYTES))
 """Numbers of up to two bytes are looked up: they are the lengths of nearly all that is put together here."""
 
+_CONTINUED: Final = tuple(bytes((number & 127 | 128, number >> 7 | 128)) for number in range(_TWO_BYTES))
+"""The lowest fourteen bits of larger numbers, such as positions."""
+
 _UNSIGNED: Final = 2**64 - 1
 _SECONDS: Final = b"\x08"
 """The tag of a Timestamp's seconds."""
@@ -35,7 +38,7 @@ def varint(number: int) -> bytes:
         return _SMALL[number]
     if number < _TWO_BYTES:
         return _MEDIUM[number]
-    return bytes((number & 127 | 128, number >> 7 & 127 | 128)) + varint(number >> 14)
+    return _CONTINUED[number % _TWO_BYTES] + varint(number >> 14)
 
 
 def signed(number: int) -> bytes:

@@ -18,11 +18,25 @@ SELECT position FROM event_heads WHERE account_id = $1;
 -- The position of the oldest event that is kept.
 SELECT position FROM events WHERE account_id = $1 ORDER BY position LIMIT 1;
 
+-- name: kept
+-- The position of the account's last event, and that of the oldest that is kept.
+SELECT
+    (SELECT position FROM event_heads WHERE account_id = $1),
+    (SELECT position FROM events WHERE account_id = $1 ORDER BY position LIMIT 1);
+
 -- name: read
 -- Events after a position, in order.
 SELECT position, type, customer, object_id, created, payload FROM events
 WHERE account_id = $1 AND position > $3 {filters}
 ORDER BY position LIMIT $2;
+
+-- name: read_payloads
+-- The head, and of the events after a position the first one's position and all payloads, in order. One row, because
+-- to make and to take apart a row for each event costs more than to read it.
+SELECT (SELECT position FROM event_heads WHERE account_id = $1), min(e.position), array_agg(e.payload ORDER BY e.position)
+FROM (
+    SELECT position, payload FROM events WHERE account_id = $1 AND position > $2 ORDER BY position LIMIT $3
+) AS e;
 
 -- name: list
 -- Events before a position, newest first.
