@@ -26,12 +26,11 @@ LOGGER = logging.getLogger(__name__)
 BATCH_MAX: Final = 250
 """Reads that one query answers."""
 
-ROUNDS_MAX: Final = 50
-"""Batches that one view answers."""
+PATIENCE_SECONDS: Final = 0.01
+"""How long reads wait for the view before them; then they get one beside it, for it may hang."""
 
-VIEWS_AT_ONCE_MAX: Final = 2
-"""Views of one account at once: the database looks for some objects while others are decoded, and a connection that
-hangs is not everybody's."""
+VIEWS_AT_ONCE_MAX: Final = 4
+"""Views of one account at once."""
 
 SECONDS_MAX: Final = 30.0
 """How long a view may take. Callers have deadlines of their own, and go away by themselves."""
@@ -47,13 +46,27 @@ class _Read(NamedTuple):
 
 
 class _Account:
-    """What is wanted of one account, and by how many tasks it is being read."""
+    """What is wanted of one account, by how many tasks it is being read, and when another one comes to help."""
 
-    __slots__ = ("readers", "waiting")
+    __slots__ = ("help", "readers", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[_Read] = deque()
         self.readers = 0
+        self.help: asyncio.TimerHandle | None = None
+
+    def taken(self) -> list[_Read]:
+        """The next batch."""
+        batch = [self.waiting.popleft() for _ in range(min(len(self.waiting), BATCH_MAX))]
+        if self.help is not None and not self.waiting:
+            self.help.cancel()
+            self.help = None
+        return batch
+
+    def end(self) -> None:
+        """Nothing that waits is answered any more."""
+        while self.waiting:
+            _fail(self.taken(), StoreUnavailable("the server is stopping"))
 
 
 class Reads:
@@ -74,17 +87,24 @@ class Reads:
 
         Raises what `store.errors` lists.
         """
-        answer: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T | None] = loop.create_future()
         account = self._accounts.get(account_id)
         if account is None:
             account = self._accounts[account_id] = _Account()
         account.waiting.append(_Read(noun, identity, answer))
-        if account.readers < VIEWS_AT_ONCE_MAX:
-            account.readers += 1
-            reader = asyncio.create_task(self._read(account_id, account), name=f"read {account_id}")
-            self._readers.add(reader)
-            reader.add_done_callback(self._readers.discard)
+        if not account.readers:
+            self._start_reader(account_id, account)
+        elif account.help is None and account.readers < VIEWS_AT_ONCE_MAX:
+            account.help = loop.call_later(PATIENCE_SECONDS, self._start_reader, account_id, account)
         return answer
+
+    def _start_reader(self, account_id: str, account: _Account) -> None:
+        account.help = None
+        account.readers += 1
+        reader = asyncio.create_task(self._read(account_id, account), name=f"read {account_id}")
+        self._readers.add(reader)
+        reader.add_done_callback(self._readers.discard)
 
     async def close(self) -> None:
         """Break off what is still being read; whoever waits is told."""
@@ -92,37 +112,33 @@ class Reads:
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
+        for account in self._accounts.values():
+            # One that was ended before it began has told nobody.
+            account.end()
 
     async def _read(self, account_id: str, account: _Account) -> None:
         """Use view after view until nothing waits."""
-        waiting = account.waiting
         try:
-            while waiting:
-                await self._use_view(account_id, waiting)
+            while account.waiting:
+                await self._use_view(account_id, account)
         except BaseException:
             # Only the end of the server comes this far.
-            _fail(waiting, StoreUnavailable("the server is stopping"))
-            waiting.clear()
+            account.end()
             raise
         finally:
             account.readers -= 1
-            if not account.readers and not waiting:
+            if not account.readers:
                 del self._accounts[account_id]
 
-    async def _use_view(self, account_id: str, waiting: deque[_Read]) -> None:
-        """Answer what waits, and for a while what comes meanwhile: each round's queries see all that was committed
-        before them, so there is no need to begin anew for each.
-        """
+    async def _use_view(self, account_id: str, account: _Account) -> None:
+        """Answer what waits once the view can be used."""
         batch: list[_Read] = []
         try:
             async with self._view(account_id) as view:
-                for _ in range(ROUNDS_MAX):
-                    batch = _taken(waiting)
-                    if not batch:
-                        return
-                    await _look_up(view, batch)
+                batch = account.taken()
+                await _look_up(view, batch)
         except (StoreTimeout, StoreUnavailable, TimeoutError) as error:
-            _fail(batch or _taken(waiting), _told(error))
+            _fail(batch or account.taken(), _told(error))
         except asyncio.CancelledError:
             _fail(batch, StoreUnavailable("the server is stopping"))
             raise
@@ -148,10 +164,6 @@ class Reads:
         seconds = self._seconds_max
         async with asyncio.timeout(seconds), self._store.view(account_id) as view:
             yield view
-
-
-def _taken(waiting: deque[_Read]) -> list[_Read]:
-    return [waiting.popleft() for _ in range(min(len(waiting), BATCH_MAX))]
 
 
 def _told(error: Exception) -> Exception:
