@@ -185,9 +185,9 @@ class Database:
             await self.give_back(connection)
 
     async def _acquire(self) -> Connection:
-        if self.spare is not None and not self._pool.get_idle_size():
-            await self.spare()
         async with self.waiting():
+            if self.spare is not None and not self._pool.get_idle_size():
+                await self.spare()
             self.queued += 1
             try:
                 with translated():

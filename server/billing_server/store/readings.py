@@ -22,8 +22,11 @@ from billing_server.store.errors import StoreError, StoreUnavailable
 LINGER_SECONDS: Final = 0.02
 """How long a reading waits for its next reader. PostgreSQL calls it idle in transaction meanwhile."""
 
-AGE_SECONDS_MAX: Final = 1.0
+AGE_SECONDS_MAX: Final = 0.25
 """How old a reading gets: a migration that must have a table for itself waits so long at most."""
+
+_END_SECONDS_MAX: Final = 10.0
+"""How long a connection may take to end a reading before it is given up."""
 
 _STATEMENT_SECONDS_MAX: Final = 3_600
 """The longest deadline that a call can have. Each caller's own is kept by canceling its statement; this is for a
@@ -172,8 +175,9 @@ class Readings:
 
     async def _end(self, reading: Reading) -> None:
         try:
-            await reading.commit()
-        except StoreError:
+            async with asyncio.timeout(_END_SECONDS_MAX):
+                await reading.commit()
+        except (StoreError, TimeoutError):
             # It was lost, with nothing to lose.
             reading.broken = True
         finally:
