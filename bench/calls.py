@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import asyncpg
+import grpc
 
 from bench import served
 from bench.measure import Call, Figure, Pace, pace, parent_of, peak_megabytes, processor_seconds
@@ -61,7 +62,10 @@ async def creates(url: str, customers: int, seconds: float, repeat: int) -> list
 
 
 async def reads(url: str, subscriptions: int, seconds: float, repeat: int) -> list[Figure]:
-    """GetSubscription by id, and ListSubscriptions by pages of 20, beside echoes of the same sizes."""
+    """GetSubscription by id, and ListSubscriptions by pages of 20, beside echoes of the same sizes.
+
+    Both sides are called in the same way, by bytes: how requests are made and answers read is the clients' affair.
+    """
     get = Figure("GetSubscription, 64 callers", "echo of the same sizes", aim=0.6)
     listing = Figure(f"ListSubscriptions, pages of {PAGE_SIZE}", "echo of the same sizes", aim=0.3)
     async with served.engine(url) as server, BillingClient(server.target, server.key, timeout_seconds=60) as client:
@@ -69,33 +73,48 @@ async def reads(url: str, subscriptions: int, seconds: float, repeat: int) -> li
         customers = await _new_customers(client, subscriptions)
         create, _ = await _create(client, customers, price)
         await _gathered(create, range(1, subscriptions))
-        ids = [one.id for one in (await client.subscriptions.ListSubscriptions(_page(100))).subscriptions]
-
-        async def get_one(number: int) -> object:
-            wanted = ids[number % len(ids)]
-            found = await client.subscriptions.GetSubscription(GetSubscriptionRequest(id=wanted))
-            _check(wanted, found.id)
-            return found
-
-        async def list_some(number: int) -> object:
-            del number
-            found = await client.subscriptions.ListSubscriptions(_page(PAGE_SIZE))
-            _check(PAGE_SIZE, len(found.subscriptions))
-            return found
-
-        for figure, call, request in (
-            (get, get_one, GetSubscriptionRequest(id=ids[0])),
-            (listing, list_some, _page(PAGE_SIZE)),
+        some = (await client.subscriptions.ListSubscriptions(_page(100))).subscriptions
+        gets = [GetSubscriptionRequest(id=one.id) for one in some]
+        page = await client.subscriptions.ListSubscriptions(_page(PAGE_SIZE))
+        _check(PAGE_SIZE, len(page.subscriptions))
+        connection = await asyncpg.connect(url)
+        postgres = parent_of(await connection.fetchval("SELECT pg_backend_pid()"))
+        for figure, method, asked, told in (
+            (get, "GetSubscription", gets, list(some)),
+            (listing, "ListSubscriptions", [_page(PAGE_SIZE)], [page]),
         ):
-            answer = (await call(0)).ByteSize()  # type: ignore[attr-defined]  # a message
-            for _ in range(repeat):
-                busy = processor_seconds(server.pid)
-                engine = await pace(seconds, call, CALLERS)
-                spent = processor_seconds(server.pid) - busy
-                async with served.echo(request.ByteSize(), answer) as echo_call:
-                    echo = await pace(seconds, echo_call, CALLERS)
-                figure.add(engine.rate, echo.rate, engine_us=spent / engine.calls * 1e6)
+            requests = [request.SerializeToString() for request in asked]
+            async with grpc.aio.insecure_channel(server.target) as channel:
+                ask = served.asked(channel, f"/billing.v1.SubscriptionService/{method}", server.key)
+                answers = [await ask(request) for request in requests]
+                read = [type(message).FromString(answer) for message, answer in zip(told, answers, strict=True)]
+                _check(told, read)
+                for _ in range(repeat):
+                    busy = (processor_seconds(server.pid), processor_seconds(postgres))
+                    engine = await pace(seconds, _checked(ask, requests, answers), CALLERS)
+                    spent = (processor_seconds(server.pid) - busy[0], processor_seconds(postgres) - busy[1])
+                    async with served.echo(len(requests[0]), len(answers[0]), server.key) as echo_call:
+                        echo = await pace(seconds, echo_call, CALLERS)
+                    figure.add(
+                        engine.rate,
+                        echo.rate,
+                        engine_us=spent[0] / engine.calls * 1e6,
+                        postgres_us=spent[1] / engine.calls * 1e6,
+                    )
+        await connection.close()
     return [get, listing]
+
+
+def _checked(ask: Callable[[bytes], Awaitable[bytes]], requests: list[bytes], answers: list[bytes]) -> Call:
+    """A call that sends one request after the other; nothing changes meanwhile, so the answers are known."""
+
+    async def call(number: int) -> object:
+        place = number % len(requests)
+        answer = await ask(requests[place])
+        _check(answers[place], answer)
+        return answer
+
+    return call
 
 
 def _page(size: int) -> ListSubscriptionsRequest:

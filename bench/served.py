@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ import grpc
 
 from bench.measure import Call
 from billing.v1.event_service_pb2 import StreamEventsRequest
+
+_DEADLINE_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,27 @@ def followed(channel: grpc.aio.Channel, key: str, request: StreamEventsRequest) 
     return stream(request, metadata=(("authorization", f"Bearer {key}"),))
 
 
+def asked(channel: grpc.aio.Channel, path: str, key: str) -> Callable[[bytes], Awaitable[bytes]]:
+    """A method that is called by serialized requests and answers so, with a key and a deadline as clients send them."""
+    method: Any = channel.unary_unary(path)
+    metadata = (("authorization", f"Bearer {key}"),)
+
+    async def ask(request: bytes) -> bytes:
+        answer: bytes = await method(request, metadata=metadata, timeout=_DEADLINE_SECONDS)
+        return answer
+
+    return ask
+
+
 @asynccontextmanager
-async def echo(request_bytes: int, answer_bytes: int) -> AsyncIterator[Call]:
-    """A call that sends so many bytes and gets so many back."""
+async def echo(request_bytes: int, answer_bytes: int, key: str = "") -> AsyncIterator[Call]:
+    """A call that sends so many bytes and gets so many back, with metadata as large as a call with this key has."""
     async with _echo_server("--answer", str(answer_bytes)) as channel:
-        call: Any = channel.unary_unary("/bench.Echo/Echo")
+        method = asked(channel, "/bench.Echo/Echo", key)
         request = bytes(request_bytes)
 
         async def ask(_: int) -> object:
-            return await call(request)
+            return await method(request)
 
         yield ask
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 
 from billing.v1.customer_service_pb2 import CreateCustomerRequest, ListCustomersRequest
 from billing.v1.event_service_pb2 import StreamEventsRequest
 from billing.v1.subscription_model_pb2 import SUBSCRIPTION_STATUS_ACTIVE, Subscription
-from billing.v1.subscription_service_pb2 import ListSubscriptionsRequest
+from billing.v1.subscription_service_pb2 import GetSubscriptionRequest, ListSubscriptionsRequest
 from billing_server.bootstrap import Server
 from tests.api.world import subscribed
 from tests.serving import Caller, new_caller, refused, serving
+
+_LISTS_UNDER_WAY = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
+    "AND query LIKE '%FROM subscriptions WHERE account_id = $1%ORDER BY created DESC, id DESC LIMIT $2%' "
+    "AND pid <> pg_backend_pid()"
+)
+"""How many pages of subscriptions are being read."""
 
 
 async def settled(caller: Caller, customer: str) -> Subscription:
@@ -27,6 +36,15 @@ async def settled(caller: Caller, customer: str) -> Subscription:
                 assert len(listed.subscriptions) == 1
                 return listed.subscriptions[0]
             await asyncio.sleep(0.1)
+
+
+async def nothing_listed(administrator: asyncpg.Connection) -> None:
+    """Wait until no page of subscriptions is being read."""
+    async with asyncio.timeout(10):
+        while True:
+            if not await administrator.fetchval(_LISTS_UNDER_WAY):
+                return
+            await asyncio.sleep(0.02)
 
 
 async def test_a_caller_that_goes_away_leaves_the_whole_effect(caller: Caller) -> None:
@@ -82,6 +100,35 @@ async def test_draining_finishes_what_is_under_way(database_url: str, tmp_path: 
     elsewhere = await new_caller(server, account_id=caller.account_id)
     await settled(elsewhere, customer)
     await elsewhere.close()
+
+
+async def test_each_reader_has_a_deadline_of_its_own(caller: Caller, database_url: str) -> None:
+    """Reads of an account share queries. While a table cannot be read, each caller waits for as long as it wants to,
+    and a list that nobody waits for any more is broken off."""
+    _, _, creation = await subscribed(caller)
+    made = await caller.subscriptions.CreateSubscription(creation, metadata=caller.login)
+    get, listing = GetSubscriptionRequest(id=made.id), ListSubscriptionsRequest()
+    administrator = await asyncpg.connect(database_url)
+    try:
+        async with administrator.transaction():
+            await administrator.execute("LOCK TABLE subscriptions IN ACCESS EXCLUSIVE MODE")
+            patient = [
+                asyncio.ensure_future(caller.subscriptions.GetSubscription(get, metadata=caller.login, timeout=20))
+                for _ in range(3)
+            ]
+            hasty: list[grpc.aio.UnaryUnaryCall[Any, Any]] = [
+                caller.subscriptions.GetSubscription(get, metadata=caller.login, timeout=0.3),
+                caller.subscriptions.ListSubscriptions(listing, metadata=caller.login, timeout=0.3),
+            ]
+            for call in hasty:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call
+                assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            await nothing_listed(administrator)
+            assert not any(call.done() for call in patient)
+        assert await asyncio.gather(*patient) == [made] * 3
+    finally:
+        await administrator.close()
 
 
 async def test_too_many_calls_at_once_are_told_to_come_back(

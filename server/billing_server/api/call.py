@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Final
@@ -18,8 +17,6 @@ REQUEST_ID_KEY: Final = "x-request-id"
 TRACE_KEY: Final = "traceparent"
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 AUTHORIZATION_KEY: Final = "authorization"
-
-_SECONDS_LEFT_MIN: Final = 0.001
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -42,9 +39,9 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Call:
-    """A call as its layers see it. `identity` is known once it is authenticated; `deadline` is monotonic time."""
+    """A call as its layers see it. `identity` is known once it is authenticated."""
 
-    __slots__ = ("_identity", "deadline", "idempotency_key", "metadata", "method", "request_id", "trace_id")
+    __slots__ = ("_identity", "idempotency_key", "metadata", "method", "request_id", "trace_id")
 
     def __init__(self, method: Method, metadata: Metadata) -> None:
         self.method = method
@@ -54,12 +51,6 @@ class Call:
         self.trace_id = None if trace is None else trace[1]
         self.idempotency_key: str | None = None
         self._identity: Identity | None = None
-        self.deadline: float | None = None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """How long the call may still take; None for streams, which may last."""
-        return None if self.deadline is None else max(self.deadline - time.monotonic(), _SECONDS_LEFT_MIN)
 
     @property
     def name(self) -> str:

@@ -80,9 +80,7 @@ class Chain:
             try:
                 with self._limits.call():
                     await self._admit(call)
-                    seconds = self._seconds(context)
-                    call.deadline = time.monotonic() + seconds
-                    async with asyncio.timeout(seconds):
+                    async with asyncio.timeout(self._seconds(context)):
                         return await endpoint(self._edge, call, parse(method.request_type, request))
             except asyncio.CancelledError:
                 code = "CANCELLED"

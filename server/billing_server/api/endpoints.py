@@ -20,6 +20,7 @@ from billing_server.domain.errors import InvalidArgument, Violation
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.test_clock import TestClock
 from billing_server.engine.engine import Engine
+from billing_server.engine.reads import AccountReads
 from billing_server.engine.work import Answer, Caller
 from billing_server.store.listing import Cursor, Filter
 from billing_server.store.view import View
@@ -61,8 +62,12 @@ class Edge:
         self.consumers = consumers
 
     def view(self, call: Call) -> AbstractAsyncContextManager[View]:
-        """Reading of the caller's account; no statement lasts longer than the call may."""
-        return self.engine.store.view(call.account_id, timeout_seconds=call.seconds_left)
+        """Reading of the caller's account."""
+        return self.engine.store.view(call.account_id)
+
+    def reads(self, call: Call) -> AccountReads:
+        """Reading of single objects of the caller's account, together with what others read of it."""
+        return self.engine.reads.of(call.account_id)
 
 
 Unary = Callable[[Edge, Call, Any], Awaitable[bytes]]
@@ -150,9 +155,9 @@ def get(name: str, noun: type[T], resource_type: str) -> Endpoint:
     async def run(edge: Edge, call: Call, request: Any) -> bytes:
         check(request)
         required(request, "id")
-        async with edge.view(call) as view:
-            found = await view.get(noun, request.id, resource_type)
-            return (await show_all(view, [found]))[0]
+        reads = edge.reads(call)
+        found = await reads.get(noun, request.id, resource_type)
+        return (await show_all(reads, [found]))[0]
 
     return Endpoint(path_of(name), unary=run)
 
@@ -195,14 +200,14 @@ def _cursor_of(found: Any) -> Cursor:
     return found.created, found.id
 
 
-async def show_all(view: View, objects: Sequence[Any]) -> list[bytes]:
+async def show_all(view: View | AccountReads, objects: Sequence[Any]) -> list[bytes]:
     """The serialized messages of some objects, as of now; of those on test clocks, as of the clock's time."""
     now = int(time.time())
     moments = await clock_times(view, objects)
     return [serialize(found, moments.get(getattr(found, "test_clock", None), now)) for found in objects]
 
 
-async def clock_times(view: View, objects: Sequence[Any]) -> Mapping[str | None, int]:
+async def clock_times(view: View | AccountReads, objects: Sequence[Any]) -> Mapping[str | None, int]:
     """What time it is on the test clocks of those objects that depend on it."""
     ids = {found.test_clock for found in objects if isinstance(found, Invoice) and found.test_clock is not None}
     if not ids:

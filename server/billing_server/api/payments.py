@@ -33,8 +33,7 @@ async def _intents_of(_view: View, invoices: Sequence[Invoice]) -> Sequence[Mess
 async def _get_intent(edge: Edge, call: Call, request: Any) -> bytes:
     check(request)
     required(request, "id")
-    async with edge.view(call) as view:
-        found: list[Invoice] = await view.get_many(Invoice, [invoice_of_intent(request.id)])
+    found = await edge.reads(call).get_many(Invoice, [invoice_of_intent(request.id)])
     for invoice in found:
         if invoice.payment_intent is not None and invoice.payment_intent.id == request.id:
             return _intent_of(invoice).SerializeToString()

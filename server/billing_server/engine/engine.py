@@ -40,6 +40,7 @@ from billing_server.engine.ids import IdSource
 from billing_server.engine.metering import Metering, Reported
 from billing_server.engine.once import complete, earlier_answer, keys_of
 from billing_server.engine.pages import PagesCache
+from billing_server.engine.reads import Reads
 from billing_server.engine.runs_in_flight import end_runs_in_flight
 from billing_server.engine.session import target_field
 from billing_server.engine.test_clocks import TestClocks
@@ -74,6 +75,7 @@ class Engine:
         self.new_id = IdSource()
         self.bell = Bell(store)
         self.pages = PagesCache()
+        self.reads = Reads(store)
         self.door = Door(store, self.pages, self.new_id, self.bell)
         self.group = GroupCommit(self.door.execute)
         self.cashier = Cashier(gateway, self.group)
@@ -120,6 +122,7 @@ class Engine:
                 await self.metering.idle()
         await self.group.close()
         await self.metering.close()
+        await self.reads.close()
 
     async def _finishing(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run work that finishes even when its caller goes away (promise 8, trap 1).

@@ -9,11 +9,12 @@ tables.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import asyncpg
@@ -30,6 +31,9 @@ _SETTINGS: Final = {
     "role": ROLE,
     "search_path": "public",
     "jit": "off",
+    # What a transaction reads while it is kept open must not become stale, and locks are taken before what they guard
+    # is read.
+    "default_transaction_isolation": "read committed",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -87,6 +91,11 @@ class Connection:
     def raw(self) -> Any:
         """The driver's connection; for giving it back to its pool."""
         return self._raw
+
+    def replace(self, other: Connection) -> None:
+        """Go on with the driver's connection of another, when the own one is gone."""
+        self._raw = other.raw
+        self.broken = False
 
     @property
     def recovery(self) -> str:
@@ -148,9 +157,14 @@ class Database:
     def __init__(self, pool: asyncpg.Pool, dsn: str, acquire_seconds_max: float) -> None:
         self._pool = pool
         self.dsn = dsn
+        self.max_connections: int = pool.get_max_size()
+        self.queued = 0
+        """How much work waits because all connections are in use."""
         self._acquire_seconds_max = acquire_seconds_max
         self._statistics = Statistics(dsn)
         self.waits = PoolWaits()
+        self.spare: Callable[[], Awaitable[None]] | None = None
+        """Gives back a connection that is held for nothing; asked when none is free."""
 
     @classmethod
     async def open(
@@ -184,20 +198,35 @@ class Database:
         try:
             yield connection
         finally:
-            await self._give_back(connection)
+            await self.give_back(connection)
 
     async def _acquire(self) -> Connection:
+        async with self.waiting():
+            if self.spare is not None and not self._pool.get_idle_size():
+                await self.spare()
+            self.queued += 1
+            try:
+                with translated():
+                    return Connection(await self._pool.acquire())
+            finally:
+                self.queued -= 1
+
+    @contextlib.asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Count the wait for a connection. Raises StoreUnavailable when it takes too long."""
         began_at = time.monotonic()
         self.waits.waiting += 1
         try:
-            with translated():
-                return Connection(await self._pool.acquire(timeout=self._acquire_seconds_max))
+            async with asyncio.timeout(self._acquire_seconds_max):
+                yield
+        except TimeoutError as error:
+            raise StoreUnavailable("no connection was free in time") from error
         finally:
             self.waits.waiting -= 1
             self.waits.count += 1
             self.waits.seconds += time.monotonic() - began_at
 
-    async def _give_back(self, connection: Connection) -> None:
+    async def give_back(self, connection: Connection) -> None:
         """Give a connection back; one that is broken or still in a transaction is dropped instead."""
         # A connection that was lost has left its pool by itself, and cannot even be asked any more.
         with contextlib.suppress(*DRIVER_ERRORS):
@@ -216,7 +245,7 @@ class Database:
         if timeout_seconds is not None:
             milliseconds = max(1, round(timeout_seconds * 1000))
             settings += f"; SET LOCAL statement_timeout = {milliseconds}"
-        connection = await self._begin(f"{'BEGIN READ ONLY' if read_only else 'BEGIN'}; {settings}")
+        connection = await self.begin(f"{'BEGIN READ ONLY' if read_only else 'BEGIN'}; {settings}")
         transaction = Transaction(connection)
         try:
             try:
@@ -226,10 +255,10 @@ class Database:
                 raise
             await transaction.commit()
         finally:
-            await self._give_back(connection)
+            await self.give_back(connection)
         self._statistics.note(transaction.inserted)
 
-    async def _begin(self, statements: str) -> Connection:
+    async def begin(self, statements: str) -> Connection:
         """A connection with a transaction begun. After a restart of PostgreSQL the pool is full of dead ones."""
         for attempts_left in reversed(range(_BEGIN_TRIES_MAX)):
             connection = await self._acquire()
@@ -238,11 +267,11 @@ class Database:
                 return connection
             except StoreUnavailable:
                 connection.broken = True
-                await self._give_back(connection)
+                await self.give_back(connection)
                 if not attempts_left:
                     raise
             except BaseException:
-                await self._give_back(connection)
+                await self.give_back(connection)
                 raise
         raise AssertionError("the last attempt returns or raises")
 

@@ -25,6 +25,7 @@ from billing_server.store.errors import OutcomeLost, StoreCorrupted, StoreError
 from billing_server.store.idempotency import IDEMPOTENCY
 from billing_server.store.message import MESSAGES, Tried
 from billing_server.store.notifications import Listener, notification_payloads
+from billing_server.store.readings import Readings
 from billing_server.store.test_clock import TEST_CLOCKS
 from billing_server.store.test_gateway import GATEWAY_ROWS, GatewayRow, RememberedRow
 from billing_server.store.transaction_id import TransactionId
@@ -44,6 +45,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._readings = Readings(database)
 
     @classmethod
     async def open(
@@ -70,6 +72,7 @@ class Store:
 
     async def close(self) -> None:
         """Close all connections, when the work on them is done."""
+        await self._readings.close()
         await self._database.close()
 
     @contextlib.asynccontextmanager
@@ -85,12 +88,10 @@ class Store:
             yield Unit(account_id, transaction)
 
     @contextlib.asynccontextmanager
-    async def view(self, account_id: str, *, timeout_seconds: float | None = None) -> AsyncIterator[View]:
-        """Reading of one account, in a short transaction of its own."""
-        async with self._database.transaction(
-            account_setting(account_id), read_only=True, timeout_seconds=timeout_seconds
-        ) as transaction:
-            yield View(account_id, transaction.connection)
+    async def view(self, account_id: str) -> AsyncIterator[View]:
+        """Reading of one account; each statement sees what was committed before it was sent (see `readings`)."""
+        async with self._readings.of(account_id) as reading:
+            yield View(account_id, reading)
 
     async def committed(self, transaction: TransactionId) -> bool:
         """Whether a transaction took effect; waits for one that is still ending.

@@ -1,4 +1,4 @@
-"""Read models: objects by id, lists, and events, as of one moment and without locks."""
+"""Read models: objects by id, lists, and events, without locks; each query as of the moment when it is asked."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ _ROWS: Final[Mapping[type[msgspec.Struct], Rows[Any]]] = {rows.struct: rows for 
 
 
 class View:
-    """What one account holds, in one read-only transaction. Made by `Store.view`."""
+    """What one account holds, in a read-only transaction. Made by `Store.view`."""
 
     def __init__(self, account_id: str, connection: Connection) -> None:
         self.account_id = account_id
