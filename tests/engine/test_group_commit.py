@@ -232,12 +232,8 @@ async def test_no_wake_up_is_lost() -> None:
 class _LosesWakeUps(GroupCommit):
     """A planted bug: a moment passes between the last look into the queue and the end of the runner."""
 
-    async def _run(self, account_id: str) -> None:
-        await super()._run(account_id)
-        self._runners[account_id] = asyncio.current_task()  # type: ignore[assignment]  # as if still running
-        await asyncio.sleep(0.001)
-        self._queues.pop(account_id, None)
-        del self._runners[account_id]
+    def _leave(self, account_id: str, line: Any) -> None:
+        asyncio.get_running_loop().call_later(0.01, self._lines.pop, account_id, None)
 
 
 async def test_a_lost_wake_up_would_be_noticed() -> None:
