@@ -160,6 +160,22 @@ async def test_the_queue_is_bounded_for_callers_but_not_for_settlements(
     assert (await within(paying)).status == "active"
 
 
+async def test_a_batch_that_waits_for_a_lock_does_not_hold_up_its_account(world: World, engine: Engine) -> None:
+    """Two batches of an account are under way at once; what joins the one that waits, waits with it."""
+    locked, free = await world.customer(engine, None), await world.customer(engine, None)
+    lock = await world.lock_book(locked)
+    try:
+        waiting = asyncio.create_task(world.ask(engine, c.UpdateCustomer(id=locked, name="late")))
+        await asyncio.sleep(0.05)
+        for name in ("one", "two"):
+            await within(world.ask(engine, c.UpdateCustomer(id=free, name=name)))
+        assert not waiting.done()
+    finally:
+        await lock.close()
+    assert isinstance(await within(waiting), Answer)
+    assert (await world.get(engine, Customer, free)).name == "two"
+
+
 async def test_a_limit_holds_for_commands_that_share_a_transaction(
     world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
