@@ -5,7 +5,6 @@ What shares a message is asked of the engine at the same time, and so shares tra
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -27,8 +26,8 @@ from billing_server.api.conveyor import convey
 from billing_server.api.endpoints import Edge, Endpoint, path_of, response_of
 from billing_server.api.failures import status_told
 from billing_server.domain import commands as c
-from billing_server.domain.errors import invalid
-from billing_server.engine.work import Caller
+from billing_server.domain.errors import DomainError, invalid
+from billing_server.engine.work import Answer, Caller
 from billing_server.wire.codec import decode, serialize
 from billing_server.wire.framing import elements
 
@@ -58,34 +57,46 @@ async def _answer(edge: Edge, call: Call, message: Any) -> bytes:
         description = f"a message holds 1 to {SUBSCRIPTIONS_MAX}, not {len(wanted)}"
         raise invalid("subscriptions", "parameter_invalid", description)
     keys = Counter(one.idempotency_key for one in wanted)
-    twice = frozenset(key for key, count in keys.items() if count > 1)
-    return elements(_RESULTS, await asyncio.gather(*(_result(edge, call, one, twice) for one in wanted)))
+    prepared = [_prepared(call, one, once=keys[one.idempotency_key] == 1) for one in wanted]
+    asked = [one for one in prepared if not isinstance(one, DomainError)]
+    outcomes = iter(await edge.engine.execute_all(call.account_id, asked))
+    results = [_result(call, one if isinstance(one, DomainError) else next(outcomes)) for one in prepared]
+    return elements(_RESULTS, results)
 
 
-async def _result(edge: Edge, call: Call, wanted: Any, twice: frozenset[str]) -> bytes:
-    """A serialized CreateSubscriptionResult: the subscription, or why there is none."""
+def _prepared(call: Call, wanted: Any, *, once: bool) -> tuple[c.CreateSubscription, Caller] | DomainError:
+    """What to ask the engine for, or why not to."""
     try:
-        return elements(_SUBSCRIPTION, [await _subscription(edge, call, wanted, twice)])
-    except Exception as error:  # noqa: BLE001  # what goes wrong with one must not harm the others
-        return CreateSubscriptionResult(refusal=_refusal(status_told(call, error))).SerializeToString()
-
-
-async def _subscription(edge: Edge, call: Call, wanted: Any, twice: frozenset[str]) -> bytes:
-    if not wanted.idempotency_key:
-        raise invalid("idempotency_key", "parameter_missing", "is required")
-    key = check_idempotency_key(wanted.idempotency_key, "idempotency_key")
-    if key in twice:
-        raise invalid("idempotency_key", "parameter_invalid", "stands only once in a message")
-    command: c.CreateSubscription = decode(wanted.request, c.CreateSubscription)
-    caller = Caller(
+        if not wanted.idempotency_key:
+            raise invalid("idempotency_key", "parameter_missing", "is required")
+        key = check_idempotency_key(wanted.idempotency_key, "idempotency_key")
+        if not once:
+            raise invalid("idempotency_key", "parameter_invalid", "stands only once in a message")
+        command: c.CreateSubscription = decode(wanted.request, c.CreateSubscription)
+    except DomainError as refusal:
+        return refusal
+    return command, Caller(
         method=_SINGLE[1:],
         request_id=call.request_id,
         idempotency_key=key,
         request_hash=replay.request_hash(_SINGLE, wanted.request),
-        encode=lambda result, now: replay.keep_response(_encode(result, now)),
+        encode=_kept,
         encode_refusal=replay.keep_refusal,
     )
-    return response_of(await edge.engine.execute(call.account_id, command, caller), _encode)
+
+
+def _result(call: Call, outcome: Answer | BaseException) -> bytes:
+    """A serialized CreateSubscriptionResult: the subscription, or why there is none."""
+    try:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return elements(_SUBSCRIPTION, [response_of(outcome, _encode)])
+    except Exception as error:  # noqa: BLE001  # what goes wrong with one must not harm the others
+        return CreateSubscriptionResult(refusal=_refusal(status_told(call, error))).SerializeToString()
+
+
+def _kept(result: msgspec.Struct, now: int) -> bytes:
+    return replay.keep_response(_encode(result, now))
 
 
 def _encode(result: msgspec.Struct, now: int | None) -> bytes:

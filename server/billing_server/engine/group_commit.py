@@ -58,20 +58,31 @@ class GroupCommit:
         Callers are refused when too many wait. Outcomes of the gateway never are: they stand for money that has
         moved, and there are no more of them than charges under way.
         """
-        if self.waiting >= QUEUE_MAX and work.caller is not None:
-            raise LimitReached(
-                "rate_limit", "too many requests are waiting in this server; try again", retry_after_seconds=1
-            )
-        self.waiting += 1
-        line = self._lines.setdefault(account_id, _Line())
-        line.queue.append(work)
-        if not line.gathering and len(line.runners) < BATCHES_OF_ACCOUNT:
-            line.gathering = True
-            line.runners.add(asyncio.create_task(self._run(account_id, line), name=f"commit {account_id}"))
+        self._take(account_id, [work])
         try:
             return await work.promise
         finally:
             self.waiting -= 1
+
+    async def submit_all(self, account_id: str, works: Sequence[Work]) -> list[Answered | BaseException]:
+        """The same for many at once: what became of each, its refusal included."""
+        self._take(account_id, works)
+        try:
+            return await asyncio.gather(*(work.promise for work in works), return_exceptions=True)
+        finally:
+            self.waiting -= len(works)
+
+    def _take(self, account_id: str, works: Sequence[Work]) -> None:
+        if self.waiting >= QUEUE_MAX and any(work.caller is not None for work in works):
+            raise LimitReached(
+                "rate_limit", "too many requests are waiting in this server; try again", retry_after_seconds=1
+            )
+        self.waiting += len(works)
+        line = self._lines.setdefault(account_id, _Line())
+        line.queue.extend(works)
+        if not line.gathering and len(line.runners) < BATCHES_OF_ACCOUNT:
+            line.gathering = True
+            line.runners.add(asyncio.create_task(self._run(account_id, line), name=f"commit {account_id}"))
 
     async def idle(self) -> None:
         """Wait until nothing is being committed, nor waits for it."""
