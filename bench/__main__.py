@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import billing, calls, lateness, streams, telco
+from bench import billing, bulk, calls, lateness, streams, telco
 from bench.measure import Figure, database
 
 RESULTS = Path(__file__).parent / "results"
@@ -30,6 +30,7 @@ MEASURES: dict[str, Measure] = {
     "renewals": lambda url, o: billing.renewals(url, o.subscriptions, o.repeat),
     "cycles": lambda url, o: billing.cycles(url, o.subscriptions // 2, o.repeat),
     "creates": lambda url, o: calls.creates(url, o.customers, o.seconds, o.repeat),
+    "bulk": lambda url, o: bulk.bulk(url, o.customers // 2, o.repeat),
     "reads": lambda url, o: calls.reads(url, 500, o.seconds, o.repeat),
     "streams": lambda url, o: streams.replays(url, o.events, o.repeat),
     "deliveries": lambda url, o: streams.deliveries(
@@ -47,7 +48,12 @@ SIZES: dict[str, tuple[float, float, float, str]] = {
         200_000,
         "due at once in renewals; half of them in cycles, a quarter in deliveries",
     ),
-    "customers": (2_000, 200, 10_000, "who subscribe again and again in creates"),
+    "customers": (
+        2_000,
+        200,
+        10_000,
+        "who subscribe again and again in creates; half as many new ones in each run of bulk",
+    ),
     "events": (200_000, 20_000, 1_000_000, "in the log of streams"),
     "commits": (500, 100, 500, "a second in deliveries"),
     "readers": (50, 10, 50, "who follow in deliveries"),

@@ -36,8 +36,8 @@ async def creates(url: str, customers: int, seconds: float, repeat: int) -> list
     slowest = Figure(f"{_CREATION}: p99", "echo's p99", unit="ms", aim=4, at_most=True)
     memory = Figure("memory of the server under these calls", "", unit="MB", aim=250, at_most=True)
     async with served.engine(url) as server, BillingClient(server.target, server.key, timeout_seconds=60) as client:
-        price = await _new_price(client)
-        ids = await _new_customers(client, customers)
+        price = await new_price(client)
+        ids = await new_customers(client, customers)
         connection = await asyncpg.connect(url)
         postgres = parent_of(await connection.fetchval("SELECT pg_backend_pid()"))
         create, sizes = await _create(client, ids, price)
@@ -69,8 +69,8 @@ async def reads(url: str, subscriptions: int, seconds: float, repeat: int) -> li
     get = Figure("GetSubscription, 64 callers", "echo of the same sizes", aim=0.6)
     listing = Figure(f"ListSubscriptions, pages of {PAGE_SIZE}", "echo of the same sizes", aim=0.3)
     async with served.engine(url) as server, BillingClient(server.target, server.key, timeout_seconds=60) as client:
-        price = await _new_price(client)
-        customers = await _new_customers(client, subscriptions)
+        price = await new_price(client)
+        customers = await new_customers(client, subscriptions)
         create, _ = await _create(client, customers, price)
         await _gathered(create, range(1, subscriptions))
         some = (await client.subscriptions.ListSubscriptions(_page(100))).subscriptions
@@ -121,14 +121,16 @@ def _page(size: int) -> ListSubscriptionsRequest:
     return ListSubscriptionsRequest(page_size=size)
 
 
-async def _new_price(client: BillingClient) -> str:
+async def new_price(client: BillingClient) -> str:
+    """A monthly price of 31.00."""
     product = await client.catalog.CreateProduct(CreateProductRequest(name="Gold"))
     request = CreatePriceRequest(product=product.id, currency="usd", unit_amount="3100")
     request.recurring.interval = INTERVAL_MONTH
     return (await client.catalog.CreatePrice(request)).id
 
 
-async def _new_customers(client: BillingClient, count: int) -> list[str]:
+async def new_customers(client: BillingClient, count: int) -> list[str]:
+    """So many customers with a card."""
     made: list[str] = []
 
     async def customer(_: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,8 @@ EVENTS_AS_JSON = 4_000
 _RENEWED = "billing_reason = 'subscription_cycle'"
 _TOLD = "type IN ('invoice.created', 'customer.subscription.updated')"
 _PAGES = ("products", "prices")
-_STANDING = ("customers", "books", "payment_methods", "subscriptions")
+_PAYERS = ("customers", "books", "payment_methods")
+_STANDING = (*_PAYERS, "subscriptions")
 _PAID = ("payment_attempts", "test_gateway_charges", "messages")
 
 
@@ -104,6 +106,47 @@ async def renewals_by_rows(connection: asyncpg.Connection, source: str) -> float
     return len(invoices) / seconds
 
 
+async def creations_by_64(
+    connection: asyncpg.Connection, source: str, created: Sequence[tuple[str, str, str]], after: int
+) -> float:
+    """The rows of subscriptions that were created without a charge, those of 64 a transaction; how many a second.
+
+    `created` names subscription, customer and idempotency key of each. Written are the two of them and the events
+    after that position, changed are customer and book.
+    """
+    target = await _prepare(connection, source, "xx", _PAYERS)
+    head, _ = await one(connection, "SELECT position, 0 FROM event_heads WHERE account_id = $1", source)
+    copies = [
+        await connection.prepare(await _copying(connection, table, source, target, where))
+        for table, where in (
+            ("subscriptions", "id = ANY ($1)"),
+            ("idempotency_keys", "key = ANY ($1)"),
+            ("events", "position > $1 AND position <= $2"),
+        )
+    ]
+    changes = [
+        await connection.prepare(f"UPDATE {table} SET {change} WHERE account_id = '{target}' AND {key} = ANY ($1)")
+        for table, change, key in (
+            ("customers", "version = version + 1", "id"),
+            ("books", "wake_at = coalesce(wake_at, 0) + 1", "customer"),
+        )
+    ]
+    begun = time.perf_counter()
+    for start in range(0, len(created), 64):
+        subscriptions, customers, keys = map(list, zip(*created[start : start + 64], strict=True))
+        told = (head - after) * start // len(created), (head - after) * (start + len(keys)) // len(created)
+        async with connection.transaction():
+            for change in changes:
+                await change.fetch(customers)
+            await copies[0].fetch(subscriptions)
+            await copies[1].fetch(keys)
+            await copies[2].fetch(after + told[0], after + told[1])
+    rate = len(created) / (time.perf_counter() - begun)
+    await connection.execute("DELETE FROM idempotency_keys WHERE account_id = $1", target)
+    await _forget(connection, target)
+    return rate
+
+
 async def json_instead_of_bytes(connection: asyncpg.Connection, source: str) -> float:
     """How many bytes of the log more an event takes whose payload is jsonb, in a table with the same indexes."""
     rows = await connection.fetch(
@@ -162,15 +205,18 @@ async def _columns(connection: asyncpg.Connection, table: str) -> list[str]:
 
 
 async def _copy(connection: asyncpg.Connection, table: str, source: str, target: str, where: str = "true") -> None:
+    await connection.execute(await _copying(connection, table, source, target, where))
+
+
+async def _copying(connection: asyncpg.Connection, table: str, source: str, target: str, where: str) -> str:
+    """The statement that writes rows of one account again for another; `where` may have parameters."""
     names = await _columns(connection, table)
     columns = ", ".join(names)
     # An account's own id is its account's.
-    values = ", ".join("$2" if table == "accounts" and name == "id" else name for name in names)
-    await connection.execute(
-        f"INSERT INTO {table} (account_id, {columns}) SELECT $2, {values} FROM {table} "
-        f"WHERE account_id = $1 AND {where}",
-        source,
-        target,
+    values = ", ".join(f"'{target}'" if table == "accounts" and name == "id" else name for name in names)
+    return (
+        f"INSERT INTO {table} (account_id, {columns}) SELECT '{target}', {values} FROM {table} "
+        f"WHERE account_id = '{source}' AND {where}"
     )
 
 
@@ -190,12 +236,14 @@ async def _touch(connection: asyncpg.Connection, target: str, *tables: str) -> N
         await connection.execute(f"UPDATE {table} SET {moved} WHERE account_id = $1", target)
 
 
-async def _prepare(connection: asyncpg.Connection, source: str, ending: str) -> str:
-    """An account with the same customers and subscriptions, without the renewals; the database at rest."""
+async def _prepare(
+    connection: asyncpg.Connection, source: str, ending: str, standing: Sequence[str] = _STANDING
+) -> str:
+    """An account with the same customers and subscriptions, without what became of them; the database at rest."""
     target = f"{source[:-2]}{ending}"
     await _copy(connection, "accounts", source, target)
     await connection.execute("INSERT INTO event_heads (account_id, position) VALUES ($1, 0)", target)
-    for table in (*_PAGES, *_STANDING):
+    for table in (*_PAGES, *standing):
         await _copy(connection, table, source, target)
     await connection.execute("ANALYZE")
     await connection.execute("CHECKPOINT")

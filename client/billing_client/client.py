@@ -28,11 +28,12 @@ from billing.v1.meter_service_pb2 import ReportMeterEventsResponse
 from billing.v1.meter_service_pb2_grpc import MeterServiceStub
 from billing.v1.payment_service_pb2_grpc import PaymentServiceStub
 from billing.v1.schedule_service_pb2_grpc import SubscriptionScheduleServiceStub
+from billing.v1.subscription_service_pb2 import CreateSubscriptionResult, SubscriptionToCreate
 from billing.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from billing.v1.test_clock_service_pb2 import AdvanceTestClockProgress, AdvanceTestClockRequest
 from billing.v1.test_clock_service_pb2_grpc import TestClockServiceStub
 from billing.v1.webhook_service_pb2_grpc import WebhookServiceStub
-from billing_client import backtests, clocks, usage
+from billing_client import backtests, clocks, imports, usage
 from billing_client import pages as paging
 from billing_client.calls import ConversingCalls, GatheringCalls, StreamCalls, UnaryCalls, idempotency_key
 from billing_client.channel import Tls, open_channel
@@ -212,6 +213,21 @@ class BillingClient:
         stays.
         """
         return await usage.report(self.meters, self._retry, events, batch_events)
+
+    def create_subscriptions(
+        self, wanted: Iterable[SubscriptionToCreate]
+    ) -> AsyncGenerator[tuple[SubscriptionToCreate, CreateSubscriptionResult], None]:
+        """Create any number of subscriptions, and tell of each, in order, what became of it; across restarts of the
+        server.
+
+            async for one, result in client.create_subscriptions(wanted):
+                if result.HasField("refusal"):
+                    print(one.idempotency_key, result.refusal.message)
+
+        Their keys keep everything from being there twice, however often `wanted` is run. Raises BillingError when
+        the server stays away, or refuses the stream as a whole.
+        """
+        return imports.create(self.subscriptions, self._retry, wanted)
 
     def pages(
         self,

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from billing.v1.errors_pb2 import ERROR_REASON_INTERNAL, ERROR_REASON_UNSPECIFIED
 from billing.v1.event_service_pb2 import ConsumeOpening, ConsumeRequest
 from billing_server.wire.contract import METHODS
 from tests.api.world import World, build
@@ -100,10 +101,12 @@ async def test_no_bytes_break_a_method(caller: Caller, path: str) -> None:
         maker.fill(request)
         data = request.SerializeToString()
         for sent in (data, maker.mangled(data)):
-            if method.gathers and method.streams:
+            if method.request_type is ConsumeRequest:
                 opening = ConsumeRequest(opening=ConsumeOpening(consumer=world["consumer"])).SerializeToString()
                 await _converse(caller, path, [sent])
                 await _converse(caller, path, [opening, sent])
+            elif method.gathers and method.streams:
+                await _converse(caller, path, [sent, data, sent])
             else:
                 await _send(caller, path, sent, streams=method.streams)
 
@@ -111,8 +114,10 @@ async def test_no_bytes_break_a_method(caller: Caller, path: str) -> None:
 async def _converse(caller: Caller, path: str, messages: list[bytes]) -> None:
     try:
         stub: Any = caller.channel.stream_stream(path)
-        async for _ in stub(iter(messages), metadata=caller.login, timeout=20):
-            pass
+        async for answer in stub(iter(messages), metadata=caller.login, timeout=20):
+            for result in getattr(METHODS[path].response_type.FromString(answer), "results", ()):
+                refused = result.HasField("refusal")
+                assert not refused or result.refusal.reason not in (ERROR_REASON_UNSPECIFIED, ERROR_REASON_INTERNAL)
     except grpc.aio.AioRpcError as error:
         assert error.code() not in NEVER, (error, messages)
         assert info_of(error).reason

@@ -75,13 +75,15 @@ async def test_objects_of_others_are_as_unknown_ones(server: Server, world: Worl
 async def _told(stranger: Caller, name: str, ids: World) -> tuple[object, ...]:
     """All that a method tells, without the ids that were asked for."""
     request = request_of(name, ids).SerializeToString()
+    asked_for = "|".join(map(re.escape, ids.values()))
     try:
-        return ("OK", await call(stranger, name, request, stranger.login))
+        # Streams refuse one thing among others in their answers.
+        answer = await call(stranger, name, request, stranger.login)
+        return ("OK", re.sub(asked_for.encode(), b"ID", answer))
     except grpc.aio.AioRpcError as error:
         details = str(status_of(error))
         assert error.code() == grpc.StatusCode.NOT_FOUND
-        hidden = re.sub("|".join(map(re.escape, ids.values())), "ID", f"{error.details()} {details}")
-        return (error.code(), hidden)
+        return (error.code(), re.sub(asked_for, "ID", f"{error.details()} {details}"))
 
 
 @pytest.mark.parametrize("name", REQUESTS)

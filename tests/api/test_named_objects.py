@@ -67,6 +67,7 @@ PLAIN: Final = frozenset(
         "fingerprint",
         "footer",
         "id",
+        "idempotency_key",
         "identifier",
         "invoice_prefix",
         "key",
@@ -101,7 +102,7 @@ PLAIN: Final = frozenset(
 )
 """Names of fields of text that name no object."""
 
-FILTERING: Final = ("List", "Stream", "Backtest", "Consume", "ReportMeterEvents")
+FILTERING: Final = ("List", "Stream", "Backtest", "Consume", "ReportMeterEvents", "CreateSubscriptions")
 """Methods that answer what is known of something unknown, which is nothing, or refuse it among others."""
 
 Path = tuple[FieldDescriptor, ...]

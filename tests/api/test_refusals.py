@@ -168,7 +168,7 @@ async def test_failures_tell_nothing_but_their_id(
 
     monkeypatch.setattr(server.engine, "execute", fail)
     with (
-        caplog.at_level(logging.ERROR, "billing_server.api.chain"),
+        caplog.at_level(logging.ERROR, "billing_server.api.failures"),
         refused(grpc.StatusCode.INTERNAL, "INTERNAL") as caught,
     ):
         metadata = caller.metadata(x_request_id="find-me")

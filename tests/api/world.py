@@ -209,6 +209,11 @@ REQUESTS: Mapping[str, Any] = {
     "CustomerService/AdjustBalance": {"customer": "$customer", "amount": "-100", "currency": "usd"},
     "CustomerService/ListBalanceTransactions": {"customer": "$customer"},
     "SubscriptionService/CreateSubscription": {"customer": "$customer", "items": [{"price": "$price"}]},
+    "SubscriptionService/CreateSubscriptions": {
+        "subscriptions": [
+            {"idempotency_key": "old-1", "request": {"customer": "$customer", "items": [{"price": "$price"}]}}
+        ]
+    },
     "SubscriptionService/GetSubscription": {"id": "$subscription"},
     "SubscriptionService/ListSubscriptions": {"customer": "$customer", "price": "$price"},
     "SubscriptionService/UpdateSubscription": {"id": "$subscription", "description": "changed"},

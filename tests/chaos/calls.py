@@ -7,12 +7,14 @@ they send the same request to two servers at once. What was acknowledged is kept
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
+from billing.v1.subscription_service_pb2 import CreateSubscriptionRequest, SubscriptionToCreate
 from billing_client import BillingClient
 from billing_client.calls import idempotency_key
 from billing_client.errors import BillingError, DeadlineExceeded, ServerFailed
@@ -72,10 +74,7 @@ class Calls:
 
     async def change(self, dice: random.Random, service: str, method: str, request: Any) -> Any:
         """Have something done, once. Raises BillingError when it is refused, GaveUp when nobody knows."""
-        change = Change(service, method, request, f"chaos_{len(self.changes)}")
-        if "metadata" in request.DESCRIPTOR.fields_by_name:
-            request.metadata["key"] = change.key
-        self.changes.append(change)
+        change = self._noted(service, method, request)
         self.counts[method] += 1
         if not self.orderly and dice.random() < VANISHING:
             await self._vanish(dice, change)
@@ -84,6 +83,34 @@ class Calls:
         if not self.orderly and dice.random() < DOUBLING:
             return await self._twice(dice, change)
         return await self._until_answered(dice, change)
+
+    def _noted(self, service: str, method: str, request: Any) -> Change:
+        change = Change(service, method, request, f"chaos_{len(self.changes)}")
+        if "metadata" in request.DESCRIPTOR.fields_by_name:
+            request.metadata["key"] = change.key
+        self.changes.append(change)
+        return change
+
+    async def subscribe_all(self, dice: random.Random, requests: Sequence[CreateSubscriptionRequest]) -> list[str]:
+        """Have subscriptions created by one stream; return the ids of those that were.
+
+        Whatever it leaves open is asked for one by one with the same keys, so each is known as after `change`.
+        """
+        changes = [self._noted("subscriptions", "CreateSubscription", request) for request in requests]
+        wanted = [SubscriptionToCreate(idempotency_key=change.key, request=change.request) for change in changes]
+        self.counts["CreateSubscriptions"] += 1
+        told = iter(changes)
+        with contextlib.suppress(BillingError, TimeoutError):
+            async with asyncio.timeout(CALL_SECONDS_MAX):
+                async for _, result in dice.choice(self.clients).create_subscriptions(wanted):
+                    change = next(told)
+                    if result.HasField("subscription"):
+                        self._acknowledge(change, result.subscription)
+        for change in changes:
+            if change.state == "unknown":
+                with contextlib.suppress(BillingError):
+                    await self._until_answered(dice, change)
+        return [change.answer.id for change in changes if change.answer is not None]
 
     async def read(self, dice: random.Random, service: str, method: str, request: Any) -> Any:
         """Look at something, at whichever server answers. Raises as `change`."""

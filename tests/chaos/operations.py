@@ -122,7 +122,22 @@ async def _attach(shop: Shop, dice: random.Random, buyer: Buyer) -> None:
     await shop.calls.change(dice, "customers", "AttachPaymentMethod", request)
 
 
+async def bring_over(shop: Shop, dice: random.Random) -> None:
+    """Subscriptions of some buyers come from another billing system, by one stream."""
+    buyers = [buyer for _ in range(dice.randint(2, 12)) if (buyer := shop.buyer(dice)) is not None]
+    made = await shop.calls.subscribe_all(dice, [_new_subscription(shop, dice, buyer) for buyer in buyers])
+    if len(made) == len(buyers):
+        for buyer, identity in zip(buyers, made, strict=True):
+            buyer.subscriptions.append(identity)
+
+
 async def _subscribe(shop: Shop, dice: random.Random, buyer: Buyer) -> None:
+    request = _new_subscription(shop, dice, buyer)
+    made = await shop.calls.change(dice, "subscriptions", "CreateSubscription", request)
+    buyer.subscriptions.append(made.id)
+
+
+def _new_subscription(shop: Shop, dice: random.Random, buyer: Buyer) -> CreateSubscriptionRequest:
     request = CreateSubscriptionRequest(
         customer=buyer.id,
         items=[ItemParams(price=dice.choice(shop.prices), quantity=dice.randint(1, 3))],
@@ -133,8 +148,7 @@ async def _subscribe(shop: Shop, dice: random.Random, buyer: Buyer) -> None:
         request.trial_end.CopyFrom(Timestamp(seconds=int(time.time()) + dice.randint(2, TRIAL_SECONDS_MAX)))
     elif dice.random() < 0.2:
         request.trial_period_days = dice.choice((1, 7, 30))
-    made = await shop.calls.change(dice, "subscriptions", "CreateSubscription", request)
-    buyer.subscriptions.append(made.id)
+    return request
 
 
 def _subscription(shop: Shop, dice: random.Random) -> str | None:
@@ -305,6 +319,7 @@ OPERATIONS: Final = (
     Operation(10, sign_up),
     Operation(4, another_card),
     Operation(5, another_subscription),
+    Operation(2, bring_over),
     Operation(6, change_quantity),
     Operation(3, cancel),
     Operation(2, plan_phases),

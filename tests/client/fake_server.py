@@ -15,6 +15,7 @@ from billing_client.methods import SERVICES
 Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, Context], Awaitable[Any]]
 Streaming = Callable[[Any, Context], AsyncIterator[Any]]
+Conversing = Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]]
 
 
 class FakeServer:
@@ -23,6 +24,7 @@ class FakeServer:
     def __init__(self) -> None:
         self._unary: dict[str, Unary] = {}
         self._streaming: dict[str, Streaming] = {}
+        self._conversing: dict[str, Conversing] = {}
         self._server: grpc.aio.Server | None = None
         self._port = 0
         self.calls: list[tuple[str, dict[str, str]]] = []
@@ -44,6 +46,10 @@ class FakeServer:
         """Answer a server-streaming method by an async generator function (request, context)."""
         self._streaming[method] = handler
 
+    def conversing(self, method: str, handler: Conversing) -> None:
+        """Answer a method with streams in both directions by an async generator function (requests, context)."""
+        self._conversing[method] = handler
+
     async def start(self) -> None:
         """Listen; again on the same port after a stop."""
         self._server = grpc.aio.server()
@@ -51,7 +57,7 @@ class FakeServer:
             handlers = {
                 method.name: self._handler(method.name, method.input_type, method.output_type)
                 for method in service.methods
-                if method.name in self._unary or method.name in self._streaming
+                if method.name in {*self._unary, *self._streaming, *self._conversing}
             }
             generic = grpc.method_handlers_generic_handler(service.full_name, handlers)
             self._server.add_generic_rpc_handlers((generic,))
@@ -78,9 +84,18 @@ class FakeServer:
             async for item in self._streaming[name](message, context):
                 yield item
 
+        async def conversing(messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+            record(context)
+            async for item in self._conversing[name](messages, context):
+                yield item
+
         def serialize(message: Message) -> bytes:
             return message.SerializeToString()
 
+        if name in self._conversing:
+            return grpc.stream_stream_rpc_method_handler(
+                conversing, request_deserializer=request._concrete_class.FromString, response_serializer=serialize
+            )
         if name in self._streaming:
             return grpc.unary_stream_rpc_method_handler(
                 streaming, request_deserializer=request._concrete_class.FromString, response_serializer=serialize

@@ -51,6 +51,7 @@ WITHOUT_COMMAND = {
     "AdvanceTestClock",
     "ReportMeterEvent",
     "ReportMeterEvents",
+    "CreateSubscriptions",
     "Consume",
     "CreateConsumer",
     "UpdateConsumer",

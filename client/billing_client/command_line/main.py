@@ -29,6 +29,7 @@ from billing_client.command_line import (
     products,
     replays,
     schedules,
+    subscription_imports,
     subscriptions,
     webhooks,
 )
@@ -49,6 +50,7 @@ app.add_typer(prices.app, name="prices")
 app.add_typer(customers.app, name="customers")
 app.add_typer(payment_methods.app, name="payment-methods")
 app.add_typer(subscriptions.app, name="subscriptions")
+subscriptions.app.command("import")(subscription_imports.import_subscriptions)
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(automations.app, name="automations")
 app.add_typer(invoices.app, name="invoices")

@@ -88,9 +88,14 @@ class Call:
         key = self.metadata.get(IDEMPOTENCY_KEY)
         if key is None or not self.method.mutates:
             return
-        if _IDEMPOTENCY.fullmatch(key) is None:
-            raise invalid(IDEMPOTENCY_KEY, "parameter_invalid", "must be 1 to 255 printable ASCII characters")
-        self.idempotency_key = key
+        self.idempotency_key = check_idempotency_key(key, IDEMPOTENCY_KEY)
+
+
+def check_idempotency_key(key: str, field: str) -> str:
+    """The key, if it may be one. Raises InvalidArgument, which names the field that it came in."""
+    if _IDEMPOTENCY.fullmatch(key) is None:
+        raise invalid(field, "parameter_invalid", "must be 1 to 255 printable ASCII characters")
+    return key
 
 
 def _accepted_request_id(given: str | None) -> str:

@@ -17,18 +17,10 @@ from google.rpc.status_pb2 import Status
 
 from billing_server.api.call import AUTHORIZATION_KEY, REQUEST_ID_KEY, RUNNING, Call
 from billing_server.api.endpoints import Conversing, Edge, Gathering, Streaming, Unary
+from billing_server.api.failures import status_told
 from billing_server.api.limits import Limits
 from billing_server.api.open_streams import OpenStreams
-from billing_server.api.refusals import (
-    CODES,
-    DETAILS_KEY,
-    ScopeMissing,
-    Unavailable,
-    internal,
-    status_of,
-    translated,
-)
-from billing_server.api.replay import Refused
+from billing_server.api.refusals import CODES, DETAILS_KEY, ScopeMissing, Unavailable
 from billing_server.wire.codec import parse
 from billing_server.wire.contract import Method
 
@@ -86,7 +78,7 @@ class Chain:
                 code = "CANCELLED"
                 raise
             except Exception as error:
-                status = self._status(call, error)
+                status = status_told(call, error)
                 code = CODES[status.code].name
                 await _abort(context, call, status)
                 raise AssertionError("a call went on after its end") from error
@@ -127,7 +119,7 @@ class Chain:
                 code = "CANCELLED"
                 raise
             except Exception as error:
-                status = self._status(call, error)
+                status = status_told(call, error)
                 code = CODES[status.code].name
                 await _abort(context, call, status)
                 raise AssertionError("a call went on after its end") from error
@@ -160,7 +152,7 @@ class Chain:
             code = "CANCELLED"
             raise
         except Exception as error:  # noqa: BLE001  # the outermost layer tells every failure, and nothing of it
-            status = self._status(call, error)
+            status = status_told(call, error)
             code = CODES[status.code].name
             await _abort(context, call, status)
         finally:
@@ -203,18 +195,6 @@ class Chain:
         except TimeoutError:
             LOGGER.info("a reader that takes nothing is given up")
             raise Unavailable(f"the reader took nothing for {self.write_seconds_max:g} seconds") from None
-
-    def _status(self, call: Call, error: Exception) -> Status:
-        """The status of what went wrong; failures are logged here and nowhere told."""
-        if isinstance(error, Refused):
-            return error.status
-        refusal = translated(error)
-        if refusal is None:
-            LOGGER.error("%s failed", call.name, exc_info=error)
-            refusal = internal(call.request_id)
-        elif refusal is not error:
-            LOGGER.warning("%s: %r", call.name, error)
-        return status_of(refusal)
 
     def _end(self, call: Call, code: str, started: float) -> None:
         seconds = time.monotonic() - started

@@ -10,6 +10,7 @@ import grpc
 from billing_server.api import (
     accounts,
     automations,
+    bulk_creation,
     catalog,
     consumers,
     customers,
@@ -32,6 +33,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *catalog.ENDPOINTS,
     *customers.ENDPOINTS,
     *subscriptions.ENDPOINTS,
+    *bulk_creation.ENDPOINTS,
     *schedules.ENDPOINTS,
     *invoices.ENDPOINTS,
     *meters.ENDPOINTS,

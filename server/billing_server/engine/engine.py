@@ -16,7 +16,7 @@ from billing_server.domain import commands as c
 from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.book import Book, Reach
 from billing_server.domain.decide import decide, reach, target
-from billing_server.domain.errors import Conflict, LimitReached, ResourceMissing
+from billing_server.domain.errors import Conflict, DomainError, LimitReached, ResourceMissing
 from billing_server.domain.event import Cause
 from billing_server.domain.forecast import Assumption, Forecast, forecast
 from billing_server.domain.invoice import Invoice
@@ -164,10 +164,45 @@ class Engine:
             return await self._finishing(lambda: self._change_pages(account_id, command, caller))
         return await self._finishing(lambda: self._execute(account_id, command, caller))
 
+    async def execute_all(
+        self, account_id: str, asked: Sequence[tuple[c.Command, Caller]]
+    ) -> list[Answer | BaseException]:
+        """Carry out commands on customers side by side: the answer or the refusal of each, in their order.
+
+        Each is by itself, as if it had come through `execute`; together they take less than a task for each would.
+        """
+        return await self._finishing(lambda: self._execute_all(account_id, asked))
+
+    async def _execute_all(
+        self, account_id: str, asked: Sequence[tuple[c.Command, Caller]]
+    ) -> list[Answer | BaseException]:
+        outcomes: dict[int, Answer | BaseException] = {}
+        works: dict[int, Work] = {}
+        now = self._now()
+        for index, (command, caller) in enumerate(asked):
+            try:
+                validate(command, now=now)
+                works[index] = _work(command, caller)
+            except DomainError as refusal:
+                outcomes[index] = refusal
+        answered = dict(zip(works, await self.group.submit_all(account_id, list(works.values())), strict=True))
+        waiting = {}
+        for index, found in answered.items():
+            if isinstance(found, BaseException):
+                outcomes[index] = found
+            elif found.settled:
+                outcomes[index] = Answer(found.result, found.replay, found.now)
+            else:
+                waiting[index] = self._concluded(account_id, *asked[index], found)
+        outcomes |= zip(waiting, await asyncio.gather(*waiting.values(), return_exceptions=True), strict=True)
+        return [outcomes[index] for index in range(len(asked))]
+
     async def _execute(self, account_id: str, command: c.Command, caller: Caller) -> Answer:
-        promise: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
-        work = Work(command, caller.cause, promise, caller=caller)
-        answered = await self.group.submit(account_id, work)
+        answered = await self.group.submit(account_id, _work(command, caller))
+        return await self._concluded(account_id, command, caller, answered)
+
+    async def _concluded(self, account_id: str, command: c.Command, caller: Caller, answered: Answered) -> Answer:
+        """The answer, after the charges and refunds that it depends on."""
         if answered.replay is not None:
             return Answer(None, answered.replay)
         if answered.unfinished is not None:
@@ -346,6 +381,11 @@ class Engine:
             subscription_id = result.id if isinstance(result, Subscription) else subscription_id
         turn = Turn(after, now=now, wall_now=wall_now, pages=pages, new_id=self.new_id, cause=cause)
         return preview_renewal(turn, turn.subscription(subscription_id or ""))
+
+
+def _work(command: c.Command, caller: Caller) -> Work:
+    promise: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+    return Work(command, caller.cause, promise, caller=caller)
 
 
 def _without_all_or_nothing(command: c.Command) -> c.Command:

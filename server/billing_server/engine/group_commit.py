@@ -1,7 +1,8 @@
 """Group commit: concurrent commands of one account share a transaction.
 
-The first command of an idle account waits a moment for company; while a batch is being committed the next one
-gathers by itself.
+The first command of an idle account waits a moment for company. While a batch waits for the database the next one
+gathers and is decided, so that the processor and the database work at the same time; more than two of one account
+would only be smaller. Commands on one customer stay in line by the locks of their books, as between processes.
 """
 
 from __future__ import annotations
@@ -23,18 +24,31 @@ BATCH_MAX = 400
 QUEUE_MAX = 20_000
 
 BATCHES_AT_ONCE = 8
-"""Batches of different accounts in the database at once; more would only wait for connections."""
+"""Batches in the database at once; more would only wait for connections."""
+
+BATCHES_OF_ACCOUNT = 2
+"""Batches of one account in the database at once."""
 
 Execute = Callable[[str, Sequence[Work]], Awaitable[None]]
 
 
+class _Line:
+    """The work of one account: what waits, the tasks that commit it, and whether one of them waits for company."""
+
+    __slots__ = ("gathering", "queue", "runners")
+
+    def __init__(self) -> None:
+        self.queue: deque[Work] = deque()
+        self.runners: set[asyncio.Task[None]] = set()
+        self.gathering = False
+
+
 class GroupCommit:
-    """Gathers work by account and runs one batch of each account at a time."""
+    """Gathers work by account and runs its batches."""
 
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
-        self._queues: dict[str, deque[Work]] = {}
-        self._runners: dict[str, asyncio.Task[None]] = {}
+        self._lines: dict[str, _Line] = {}
         self._free = asyncio.Semaphore(BATCHES_AT_ONCE)
         self.waiting = 0
 
@@ -44,42 +58,62 @@ class GroupCommit:
         Callers are refused when too many wait. Outcomes of the gateway never are: they stand for money that has
         moved, and there are no more of them than charges under way.
         """
-        if self.waiting >= QUEUE_MAX and work.caller is not None:
-            raise LimitReached(
-                "rate_limit", "too many requests are waiting in this server; try again", retry_after_seconds=1
-            )
-        self.waiting += 1
-        self._queues.setdefault(account_id, deque()).append(work)
-        if account_id not in self._runners:
-            self._runners[account_id] = asyncio.create_task(self._run(account_id), name=f"commit {account_id}")
+        self._take(account_id, [work])
         try:
             return await work.promise
         finally:
             self.waiting -= 1
 
+    async def submit_all(self, account_id: str, works: Sequence[Work]) -> list[Answered | BaseException]:
+        """The same for many at once: what became of each, its refusal included."""
+        self._take(account_id, works)
+        try:
+            return await asyncio.gather(*(work.promise for work in works), return_exceptions=True)
+        finally:
+            self.waiting -= len(works)
+
+    def _take(self, account_id: str, works: Sequence[Work]) -> None:
+        if self.waiting >= QUEUE_MAX and any(work.caller is not None for work in works):
+            raise LimitReached(
+                "rate_limit", "too many requests are waiting in this server; try again", retry_after_seconds=1
+            )
+        self.waiting += len(works)
+        line = self._lines.setdefault(account_id, _Line())
+        line.queue.extend(works)
+        if not line.gathering and len(line.runners) < BATCHES_OF_ACCOUNT:
+            line.gathering = True
+            line.runners.add(asyncio.create_task(self._run(account_id, line), name=f"commit {account_id}"))
+
     async def idle(self) -> None:
         """Wait until nothing is being committed, nor waits for it."""
-        while self._runners:
-            await asyncio.wait(list(self._runners.values()))
+        while runners := self._runners():
+            await asyncio.wait(runners)
 
     async def close(self) -> None:
         """Break off what is still being committed; whoever waits is told."""
-        runners = list(self._runners.values())
+        runners = self._runners()
         for runner in runners:
             runner.cancel()
         await asyncio.gather(*runners, return_exceptions=True)
 
-    async def _run(self, account_id: str) -> None:
+    def _runners(self) -> list[asyncio.Task[None]]:
+        return [runner for line in self._lines.values() for runner in line.runners]
+
+    async def _run(self, account_id: str, line: _Line) -> None:
         """Run batches until nothing waits any more. Whatever happens, nobody is left waiting."""
-        queue = self._queues[account_id]
+        queue = line.queue
         batch: list[Work] = []
         try:
             await asyncio.sleep(LINGER_SECONDS)
+            line.gathering = False
             while queue:
                 async with self._free:
+                    # While a batch waited for its turn another runner may have taken all.
                     batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]
-                    await self._execute(account_id, batch)
+                    if batch:
+                        await self._execute(account_id, batch)
         except BaseException as error:
+            line.gathering = False
             told = error if isinstance(error, Exception) else StoreUnavailable("the server is stopping")
             for work in (*batch, *queue):
                 work.fail(told)
@@ -88,5 +122,12 @@ class GroupCommit:
                 raise
             LOGGER.error("a batch of %s broke the door", account_id, exc_info=error)
         finally:
-            del self._queues[account_id]
-            del self._runners[account_id]
+            self._leave(account_id, line)
+
+    def _leave(self, account_id: str, line: _Line) -> None:
+        """A runner ends; nothing may come in between its last look into the queue and this."""
+        runner = asyncio.current_task()
+        assert runner is not None
+        line.runners.discard(runner)
+        if not line.runners:
+            del self._lines[account_id]

@@ -60,6 +60,11 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     unfinished: str | None = None
     refusal: DomainError | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether nobody has to be asked any more."""
+        return self.replay is not None or not (self.unfinished or self.charges or self.refunds)
+
 
 class Origin(msgspec.Struct, frozen=True):
     """The request that a settlement concludes: its command, its caller, and its result before the charge."""
