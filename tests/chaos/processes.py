@@ -62,6 +62,11 @@ class ChildProcess:
         if self.runs:
             os.kill(self.process_id, signal.SIGCONT)
 
+    def ended(self, seconds_max: float) -> int:
+        """Wait until it ends by itself; its exit status. Raises subprocess.TimeoutExpired."""
+        assert self._popen is not None
+        return self._popen.wait(seconds_max)
+
     def stop(self, seconds_max: float) -> int | None:
         """Ask it to end, and return its exit status; None when it had to be killed."""
         if not self.runs or self._popen is None:
@@ -76,12 +81,15 @@ class ChildProcess:
 
 
 class ServerProcess(ChildProcess):
-    """`python -m billing_server` on a database and a gateway; with a plant, the server with that bug in it."""
+    """`python -m billing_server` on a database and a gateway; with a plant, the server with that bug in it.
+
+    `command` is what the next start runs: a module and its arguments.
+    """
 
     def __init__(self, name: str, folder: Path, database_url: str, gateway: str, plant: str | None) -> None:
         self.target = f"127.0.0.1:{free_port()}"
         self._data = folder / name
-        self._plant = plant
+        self.command = ["billing_server"] if plant is None else ["tests.chaos.plants", plant]
         self._starting = asyncio.Lock()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BILLING_")}
         environment |= {
@@ -114,8 +122,7 @@ class ServerProcess(ChildProcess):
         while time.monotonic() < give_up_at:
             if not self.runs:
                 address.unlink(missing_ok=True)
-                module = ["billing_server"] if self._plant is None else ["tests.chaos.plants", self._plant]
-                self.launch(["-m", *module])
+                self.launch(["-m", *self.command])
             if address.exists():
                 return
             await asyncio.sleep(_POLL_SECONDS)

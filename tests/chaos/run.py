@@ -22,7 +22,7 @@ from billing_server.embedded_postgres import EmbeddedPostgresError
 from billing_server.embedded_postgres.placement import packaged_installation
 from tests.chaos import audit
 from tests.chaos.calls import Calls, GaveUp
-from tests.chaos.database import HarmedDatabase, harmed_database
+from tests.chaos.database import Database, HarmedDatabase, harmed_database
 from tests.chaos.faults import Victims, heal, storm
 from tests.chaos.ledger import Ledger
 from tests.chaos.operations import OPERATIONS
@@ -127,7 +127,7 @@ async def _run(options: Options, victims: Victims, calls: Calls, say: Say) -> Re
         await _under_load(options, victims, shop)
         say("healing")
         await heal(victims)
-        found = await _settled(victims.database)
+        found = await settled(victims.database)
         say("auditing")
         result = await _audited(victims, calls, readers, found)
     finally:
@@ -180,7 +180,7 @@ async def _hurry_now_and_then(database: HarmedDatabase) -> None:
             await _hurry(database, LEASE_OVER_SECONDS)
 
 
-async def _hurry(database: HarmedDatabase, lease_seconds: int) -> None:
+async def _hurry(database: Database, lease_seconds: int) -> None:
     """Let the moment come at which unknown outcomes are asked for, and those whose leases are that old."""
     for table, column in (("payment_attempts", "state"), ("refunds", "status")):
         waiting = f"""
@@ -204,7 +204,7 @@ _OPEN: Final = """
 """
 
 
-async def _settled(database: HarmedDatabase) -> list[str]:
+async def settled(database: Database) -> list[str]:
     """Wait until nothing is under way any more; what still is after a long time is off."""
     give_up_at = time.monotonic() + SETTLE_SECONDS_MAX
     calm = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,14 +28,13 @@ from billing_server.domain.turn import EVENT_PREFIX
 def audit(book: Book, before: Book | None = None) -> None:
     """All sums and links of a whole book; only of what has changed since an audited one, if that is given."""
     touched = set() if before is None else _touched(before, book)
-    for invoice in book.invoices.values():
-        if before is None or invoice.id in touched:
-            _invoice_sums(invoice)
-            _invoice_status(invoice)
-            _attempts(invoice, book)
-    for subscription in book.subscriptions.values():
-        if before is None or subscription.id in touched:
-            _subscription(subscription, book)
+    for identity in book.invoices if before is None else book.invoices.keys() & touched:
+        invoice = book.invoices[identity]
+        _invoice_sums(invoice)
+        _invoice_status(invoice)
+        _attempts(invoice, book)
+    for identity in book.subscriptions if before is None else book.subscriptions.keys() & touched:
+        _subscription(book.subscriptions[identity], book)
     for schedule in book.schedules.values():
         _schedule(schedule, book)
     if before is None or before.balance_transactions.keys() != book.balance_transactions.keys():
@@ -46,17 +47,24 @@ def audit(book: Book, before: Book | None = None) -> None:
 def _touched(before: Book, after: Book) -> set[str]:
     """Ids of what has changed, and of the invoices of attempts and refunds that have, and of their subscriptions."""
     touched: set[str] = set()
-    for name in ("subscriptions", "invoices", "invoice_items", "attempts", "refunds"):
-        old: Mapping[str, Any] = getattr(before, name)
-        for identity, item in getattr(after, name).items():
-            if old.get(identity) is not item:
-                touched.add(identity)
-                touched |= {str(getattr(item, link, None)) for link in ("invoice", "subscription")}
+    for _, item in differences(before, after, ("subscriptions", "invoices", "invoice_items", "attempts", "refunds")):
+        touched.add(item.id)
+        touched |= {str(getattr(item, link, None)) for link in ("invoice", "subscription")}
     return touched
 
 
+def differences(before: Book | None, after: Book, names: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    """What is new or not the same object any more in these mappings, each beside what it was; None at first."""
+    for name in names:
+        old: Mapping[str, Any] = {} if before is None else getattr(before, name)
+        new: Mapping[str, Any] = getattr(after, name)
+        if old is not new:
+            known = old.get
+            yield from ((known(identity), item) for identity, item in new.items() if known(identity) is not item)
+
+
 def _invoice_sums(invoice: Invoice) -> None:
-    what = f"{invoice.id}: {invoice}"
+    what = invoice
     assert sum(line.amount for line in invoice.lines) == invoice.subtotal == invoice.total, what
     assert invoice.amount_paid + invoice.amount_remaining == invoice.amount_due, what
     assert min(invoice.amount_due, invoice.amount_paid, invoice.amount_remaining) >= 0, what
@@ -72,7 +80,7 @@ def _invoice_sums(invoice: Invoice) -> None:
 
 
 def _invoice_status(invoice: Invoice) -> None:
-    what = f"{invoice.id}: {invoice}"
+    what = invoice
     status = invoice.status
     assert (status == "paid") == (invoice.paid_at is not None), what
     assert (status == "void") == (invoice.voided_at is not None), what
@@ -100,7 +108,7 @@ def _attempts(invoice: Invoice, book: Book) -> None:
     """
     attempts = [item for item in book.attempts.values() if item.invoice == invoice.id]
     looked_at = {item.attempt for item in book.refunds.values() if item.status == "failed" and item.needs_review}
-    what = f"{invoice.id}: {attempts}"
+    what = invoice
     assert [item.number for item in attempts] == list(range(1, invoice.attempts_started + 1)), what
     unresolved = [item for item in attempts if item.state in UNRESOLVED]
     assert len(unresolved) <= 1, what
@@ -126,7 +134,7 @@ def _attempts(invoice: Invoice, book: Book) -> None:
 
 
 def _subscription(subscription: Subscription, book: Book) -> None:
-    what = f"{subscription.id}: {subscription}"
+    what = subscription
     ended = subscription.status in TERMINAL
     assert ended == (subscription.ended_at is not None), what
     assert not ended or subscriptions.wake_at(subscription) is None, what
@@ -148,7 +156,7 @@ def _subscription(subscription: Subscription, book: Book) -> None:
 
 def _schedule(schedule: SubscriptionSchedule, book: Book) -> None:
     """Phases follow without a gap; a schedule and its subscription know each other as long as it lasts."""
-    what = f"{schedule.id}: {schedule}"
+    what = schedule
     starts = [phase.start_date for phase in schedule.phases]
     ends = [phase.end_date for phase in schedule.phases]
     assert starts[1:] == ends[:-1] and all(map(int.__lt__, starts, ends)), what
@@ -186,18 +194,21 @@ def _item(item: InvoiceItem, book: Book) -> None:
 
 # --- one decision
 
+TOLD = ("payment_methods", "subscriptions", "schedules", "invoices", "invoice_items", "credit_notes")
+"""The mappings of a book whose changes are events."""
+
 
 def audit_change(before: Book, after: Book) -> None:
     """What no decision does: leave a terminal status, reuse an invoice number, or change without a new version."""
-    _change(before.customer, after.customer)
-    for name in ("payment_methods", "subscriptions", "schedules", "invoices", "invoice_items", "credit_notes"):
-        old: Mapping[str, Any] = getattr(before, name)
-        for identity, item in getattr(after, name).items():
-            known = old.get(identity)
-            if known is not None and known is not item:
-                _change(known, item)
-    for identity, invoice in before.invoices.items():
-        assert identity in after.invoices or invoice.status == "draft", "only drafts are ever deleted"
+    if before.customer is not after.customer:
+        _change(before.customer, after.customer)
+    for known, item in differences(before, after, TOLD):
+        if known is not None:
+            _change(known, item)
+    if before.invoices is after.invoices:
+        return
+    for identity in before.invoices.keys() - after.invoices.keys():
+        assert before.invoices[identity].status == "draft", "only drafts are ever deleted"
     numbers = [invoice.number for invoice in after.invoices.values() if invoice.number is not None]
     assert len(numbers) == len(set(numbers)), "a number is used once"
 
@@ -277,7 +288,12 @@ def _compare(told: Mapping[str, msgspec.Struct], gone: set[str], book: Book) -> 
             assert identity in held or identity in gone, f"gone without an event: {identity}"
 
 
-def seen(item: msgspec.Struct) -> dict[str, Any]:
-    """What callers can see of an object, apart from its version."""
-    hidden = INTERNAL.get(type(item), frozenset({"version"}))
-    return {name: getattr(item, name) for name in item.__struct_fields__ if name not in hidden}
+def seen(item: msgspec.Struct) -> tuple[Any, ...]:
+    """The values that callers can see of an object, apart from its version."""
+    return _visible(type(item))(item)
+
+
+@functools.cache
+def _visible(type_: type[msgspec.Struct]) -> Callable[[msgspec.Struct], tuple[Any, ...]]:
+    hidden = INTERNAL.get(type_, frozenset({"version"}))
+    return operator.attrgetter(*(name for name in type_.__struct_fields__ if name not in hidden))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
+from operator import is_
 from typing import Any
 
 import msgspec
@@ -139,7 +140,9 @@ def part_of(book: Book, wanted: Reach) -> Book:
     live_runs = {i: run for i, run in book.runs.items() if not run.ended or i in wanted.runs}
     woken = [run for i, run in live_runs.items() if i in wanted.runs or _due(automations.wake_at(run), due)]
     named |= {run.invoice for run in woken}
-    kept = {i: item for i, item in book.invoices.items() if i in named or _due(invoices.wake_at(item), due)}
+    invoice_moments = {i: invoices.wake_at(item) for i, item in book.invoices.items()}
+    subscription_moments = {i: subscriptions.wake_at(item) for i, item in book.subscriptions.items()}
+    kept = {i: item for i, item in book.invoices.items() if i in named or _due(invoice_moments[i], due)}
     planned = {i: item for i, item in book.schedules.items() if not item.ended or i in wanted.schedules}
     named_subscriptions = {*wanted.subscriptions, *(item.subscription for item in kept.values())}
     named_subscriptions |= {run.subscription for run in woken}
@@ -150,15 +153,15 @@ def part_of(book: Book, wanted: Reach) -> Book:
         i: item
         for i, item in book.subscriptions.items()
         if i in named_subscriptions
-        or _due(subscriptions.wake_at(item), due)
+        or _due(subscription_moments[i], due)
         or (wanted.all_live and item.status not in TERMINAL)
     }
     kept |= {i: item for i, item in book.invoices.items() if item.subscription in held and _unsettled(item)}
     if wanted.history:
         kept |= _history(book, held)
     finalized = {i for i, item in kept.items() if item.status != "draft"}
-    rest = [subscriptions.wake_at(item) for i, item in book.subscriptions.items() if i not in held]
-    rest += [invoices.wake_at(item) for i, item in book.invoices.items() if i not in kept]
+    rest = [moment for i, moment in subscription_moments.items() if i not in held]
+    rest += [moment for i, moment in invoice_moments.items() if i not in kept]
     return msgspec.structs.replace(
         book,
         payment_methods={i: item for i, item in book.payment_methods.items() if item.detached_at is None},
@@ -433,12 +436,16 @@ class Story:
 
 
 def merged(whole: Book, before: Book, after: Book) -> Book:
-    """The whole book with what a decision on a part of it has changed."""
+    """The whole book with what a decision on a part of it has changed; what it has not remains the same mapping."""
     parts: dict[str, Any] = {}
     for name in _PARTS:
         old, new = getattr(before, name), getattr(after, name)
-        kept = {i: item for i, item in getattr(whole, name).items() if i in new or i not in old}
-        parts[name] = {**kept, **new}
+        if len(old) == len(new) and all(map(is_, old.values(), new.values())):
+            continue
+        held = getattr(whole, name)
+        if old.keys() - new.keys():
+            held = {i: item for i, item in held.items() if i in new or i not in old}
+        parts[name] = {**held, **new}
     return msgspec.structs.replace(whole, customer=after.customer, **parts)
 
 
