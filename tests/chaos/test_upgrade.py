@@ -28,7 +28,7 @@ from tests.chaos.run import settled
 from tests.chaos.shop import Shop, open_shop
 from tests.conftest import temporary_data_directory, temporary_database
 
-WORKERS: Final = 6
+WORKERS: Final = 3
 OPERATIONS_BETWEEN: Final = 30
 """How much is done between one step of the upgrade and the next: enough for each operation to have its turn."""
 STOP_SECONDS_MAX: Final = 30.0
@@ -182,7 +182,6 @@ async def test_two_releases_serve_side_by_side_while_the_schema_is_expanded_and_
         await upgrade.goes_on()
     assert await upgrade.findings() == []
     assert upgrade.errors() == []
-    print("PUTOFF", upgrade.calls.put_off, upgrade.calls.counts)
     (counted,) = await upgrade.database.sql(
         "SELECT count(*) FILTER (WHERE name_length IS NULL) AS old, count(name_length) AS new FROM customers"
     )

@@ -202,15 +202,17 @@ def audit_change(before: Book, after: Book) -> None:
     """What no decision does: leave a terminal status, reuse an invoice number, or change without a new version."""
     if before.customer is not after.customer:
         _change(before.customer, after.customer)
+    numbered = False
     for known, item in differences(before, after, TOLD):
         if known is not None:
             _change(known, item)
-    if before.invoices is after.invoices:
-        return
+        if isinstance(item, Invoice):
+            numbered |= item.number != (None if known is None else known.number)
     for identity in before.invoices.keys() - after.invoices.keys():
         assert before.invoices[identity].status == "draft", "only drafts are ever deleted"
-    numbers = [invoice.number for invoice in after.invoices.values() if invoice.number is not None]
-    assert len(numbers) == len(set(numbers)), "a number is used once"
+    if numbered:
+        numbers = [invoice.number for invoice in after.invoices.values() if invoice.number is not None]
+        assert len(numbers) == len(set(numbers)), "a number is used once"
 
 
 _FINAL_INVOICE = {"paid", "void"}
