@@ -248,17 +248,39 @@ _FIRST = {
 }
 
 
-def fold(events: Sequence[Event], book: Book) -> None:
-    """The events of each object lead to the object; each `….updated` says exactly what has changed."""
-    told: dict[str, msgspec.Struct] = {}
-    gone: set[str] = set()
-    for event in events:
+class Fold:
+    """The events of each object lead to the object; each `….updated` says exactly what has changed.
+
+    `taken` is how many events have been folded so far: a long story goes on where it was audited last.
+    """
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._told: dict[str, msgspec.Struct] = {}
+        self._gone: set[str] = set()
+        self._last: Event | None = None
+
+    def copy(self) -> Fold:
+        """Another one that has come as far."""
+        other = Fold()
+        other.taken, other._told, other._gone, other._last = self.taken, dict(self._told), set(self._gone), self._last
+        return other
+
+    def take(self, events: Sequence[Event]) -> None:
+        """The events that follow. Raises AssertionError, as `compare` does."""
+        for event in events:
+            earlier, self._last = self._last, event
+            assert earlier is None or earlier.created <= event.created, f"told after something later: {event}"
+            self._take(event)
+        self.taken += len(events)
+
+    def _take(self, event: Event) -> None:
         item = event.object
         identity = str(item.id)  # type: ignore[attr-defined]  # every told object has an id
         if event.type == "invoice.upcoming":
-            continue
-        known = told.get(identity)
-        assert identity not in gone, f"nothing is told of what is gone: {event}"
+            return
+        known = self._told.get(identity)
+        assert identity not in self._gone, f"nothing is told of what is gone: {event}"
         if event.type.endswith(".updated"):
             assert known is not None, f"created comes before updated: {event}"
             assert event.previous_attributes == previous_attributes(known, item), event
@@ -266,28 +288,28 @@ def fold(events: Sequence[Event], book: Book) -> None:
         elif event.type in _FIRST:
             assert known is None, f"created twice: {event}"
         if event.type in ("invoice.deleted", "invoiceitem.deleted"):
-            gone.add(identity)
-        told[identity] = item
+            self._gone.add(identity)
+        self._told[identity] = item
         if isinstance(item, Invoice) and item.payment_intent is not None:
-            told[item.payment_intent.id] = item.payment_intent
-    _compare(told, gone, book)
+            self._told[item.payment_intent.id] = item.payment_intent
 
-
-def _compare(told: Mapping[str, msgspec.Struct], gone: set[str], book: Book) -> None:
-    held: dict[str, msgspec.Struct] = {book.customer.id: book.customer}
-    nouns: tuple[Mapping[str, Any], ...] = (book.payment_methods, book.subscriptions, book.schedules)
-    for mapping in (*nouns, book.invoices, book.invoice_items, book.credit_notes, book.runs):
-        held.update(mapping)
-    for invoice in book.invoices.values():
-        if invoice.payment_intent is not None:
-            held[invoice.payment_intent.id] = invoice.payment_intent
-    for identity, item in held.items():
-        assert identity in told, f"never told: {item}"
-        assert identity not in gone, f"told to be gone, and still there: {item}"
-        assert seen(told[identity]) == seen(item), f"changed without an event: {identity}"
-    for identity, item in told.items():
-        if type(item) in EVENT_PREFIX or isinstance(item, PaymentIntent | Customer):
-            assert identity in held or identity in gone, f"gone without an event: {identity}"
+    def compare(self, book: Book) -> None:
+        """What was told is what there is."""
+        held: dict[str, msgspec.Struct] = {book.customer.id: book.customer}
+        nouns: tuple[Mapping[str, Any], ...] = (book.payment_methods, book.subscriptions, book.schedules)
+        for mapping in (*nouns, book.invoices, book.invoice_items, book.credit_notes, book.runs):
+            held.update(mapping)
+        for invoice in book.invoices.values():
+            if invoice.payment_intent is not None:
+                held[invoice.payment_intent.id] = invoice.payment_intent
+        for identity, item in held.items():
+            told = self._told.get(identity)
+            assert told is not None, f"never told: {item}"
+            assert identity not in self._gone, f"told to be gone, and still there: {item}"
+            assert told is item or seen(told) == seen(item), f"changed without an event: {identity}"
+        for identity, item in self._told.items():
+            if type(item) in EVENT_PREFIX or isinstance(item, PaymentIntent | Customer):
+                assert identity in held or identity in self._gone, f"gone without an event: {identity}"
 
 
 def seen(item: msgspec.Struct) -> tuple[Any, ...]:

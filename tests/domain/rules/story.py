@@ -9,7 +9,6 @@ come to the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import pairwise
 from operator import is_
 from typing import Any
 
@@ -38,7 +37,7 @@ from billing_server.domain.subscription import TERMINAL, Subscription
 from billing_server.domain.tally import Tally
 from billing_server.domain.turn import Pages, Turn
 from billing_server.domain.validation import validate
-from tests.domain.rules.audit import audit, audit_change, fold
+from tests.domain.rules.audit import Fold, audit, audit_change
 from tests.domain.rules.shop import ASK, BAD, CATALOG, LOST, MUTE
 
 _CALLER = Cause(kind="rpc")
@@ -221,6 +220,7 @@ class Story:
         self.gateway = Gateway()
         self.settings = settings or Settings()
         self.events: list[Event] = []
+        self._fold = Fold()
         self.messages: list[Message] = []
         self.refusal: DomainError | None = None
         self.result: msgspec.Struct | None = None
@@ -327,6 +327,7 @@ class Story:
         other.ids = Ids(self.ids.last)
         other.gateway = self.gateway.fork()
         other.events = list(self.events)
+        other._fold = self._fold.copy()
         other.messages = list(self.messages)
         return other
 
@@ -430,9 +431,8 @@ class Story:
 
     def _audit(self) -> None:
         audit(self.book)
-        fold(self.events, self.book)
-        for earlier, later in pairwise(self.events):
-            assert earlier.created <= later.created, f"told after something later: {later}"
+        self._fold.take(self.events[self._fold.taken :])
+        self._fold.compare(self.book)
 
 
 def merged(whole: Book, before: Book, after: Book) -> Book:
