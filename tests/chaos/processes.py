@@ -81,15 +81,17 @@ class ChildProcess:
 
 
 class ServerProcess(ChildProcess):
-    """`python -m billing_server` on a database and a gateway; with a plant, the server with that bug in it.
+    """`python -m billing_server` on a database, a gateway and a post office; with plants, with these bugs in it.
 
     `command` is what the next start runs: a module and its arguments.
     """
 
-    def __init__(self, name: str, folder: Path, database_url: str, gateway: str, plant: str | None) -> None:
+    def __init__(
+        self, name: str, folder: Path, database_url: str, gateway: str, mail_port: int, plants: Sequence[str]
+    ) -> None:
         self.target = f"127.0.0.1:{free_port()}"
         self._data = folder / name
-        self.command = ["billing_server"] if plant is None else ["tests.chaos.plants", plant]
+        self.command = ["tests.chaos.plants", *plants] if plants else ["billing_server"]
         self._starting = asyncio.Lock()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BILLING_")}
         environment |= {
@@ -100,6 +102,11 @@ class ServerProcess(ChildProcess):
             "BILLING_GATEWAY_TARGET": gateway,
             "BILLING_DRAIN_SECONDS": "5",
             "BILLING_LOG_LEVEL": "warning",
+            "BILLING_WEBHOOK_ALLOW_PRIVATE": "true",
+            "BILLING_SMTP_HOST": "127.0.0.1",
+            "BILLING_SMTP_PORT": str(mail_port),
+            "BILLING_SMTP_FROM": "billing@shop.example",
+            "BILLING_SMTP_TEST_CLOCKS": "true",
         }
         super().__init__(name, folder, environment)
 

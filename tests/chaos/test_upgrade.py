@@ -20,6 +20,7 @@ from tests.chaos import audit
 from tests.chaos.calls import Calls, GaveUp
 from tests.chaos.database import Database
 from tests.chaos.ledger import Ledger
+from tests.chaos.listeners import Audience, audience
 from tests.chaos.operations import OPERATIONS
 from tests.chaos.processes import START_SECONDS_MAX, GatewayProcess, ServerProcess
 from tests.chaos.readers import Reader
@@ -27,6 +28,7 @@ from tests.chaos.releases import FIRST, RUDE, SECOND, Release, write_release
 from tests.chaos.run import settled
 from tests.chaos.shop import Shop, open_shop
 from tests.conftest import temporary_data_directory, temporary_database
+from tests.mail.post_office import PostOffice
 
 WORKERS: Final = 3
 OPERATIONS_BETWEEN: Final = 20
@@ -38,17 +40,22 @@ CALLERS_SECONDS_MAX: Final = 600.0
 class Upgrade:
     """Two servers of today under load, and the releases to come."""
 
-    def __init__(self, database: Database, folder: Path, gateway: GatewayProcess) -> None:
+    def __init__(self, database: Database, folder: Path, gateway: GatewayProcess, post_office: PostOffice) -> None:
         self.database = database
         self.folder = folder
         self.gateway = gateway
-        self.old, self.new = (
-            ServerProcess(name, folder, database.url, gateway.target, None) for name in ("old", "new")
-        )
+        self.post_office = post_office
+        self.old, self.new = self.server("old"), self.server("new")
         self.calls: Calls
         self.reader: Reader
         self._done = 0
         self._over = False
+
+    def server(self, name: str) -> ServerProcess:
+        """A server that is not started yet."""
+        return ServerProcess(
+            name, self.folder, self.database.url, self.gateway.target, self.post_office.port, plants=()
+        )
 
     async def open(self) -> Shop:
         """Start both servers, and make prices and clocks."""
@@ -58,7 +65,8 @@ class Upgrade:
         self.calls = Calls([self.old.target, self.new.target], self.old.api_key)
         self.calls.until = time.monotonic() + CALLERS_SECONDS_MAX
         self.reader = Reader(self.calls.clients, random.Random(0))
-        return await open_shop(self.calls, random.Random(0))
+        self.audience = audience("the shop", self.calls, ("orders",), seed=0)
+        return await open_shop(self.audience, Audience("nobody else", self.calls), random.Random(0))
 
     @contextlib.asynccontextmanager
     async def load(self, shop: Shop) -> AsyncIterator[None]:
@@ -140,16 +148,21 @@ class Upgrade:
 
 @pytest.fixture
 async def upgrade(database_url: str) -> AsyncIterator[Upgrade]:
+    post_office = PostOffice()
+    await post_office.open()
     async with temporary_database(database_url) as url:
         with temporary_data_directory() as folder:
-            upgrade = Upgrade(Database(url), folder, GatewayProcess(folder))
+            upgrade = Upgrade(Database(url), folder, GatewayProcess(folder), post_office)
             try:
                 yield upgrade
             finally:
                 for process in (upgrade.old, upgrade.new, upgrade.gateway):
                     process.kill()
-                if hasattr(upgrade, "calls"):
+                if hasattr(upgrade, "audience"):
                     await upgrade.calls.close()
+                    for receiver in upgrade.audience.receivers:
+                        await receiver.close()
+    await post_office.close()
 
 
 async def test_two_releases_serve_side_by_side_while_the_schema_is_expanded_and_contracted(upgrade: Upgrade) -> None:
@@ -166,7 +179,7 @@ async def test_two_releases_serve_side_by_side_while_the_schema_is_expanded_and_
         assert "this one works on" in old.log.read_text()
         await upgrade.goes_on()
         # Too early: nothing is taken away from it.
-        third = ServerProcess("third", upgrade.folder, upgrade.database.url, upgrade.gateway.target, None)
+        third = upgrade.server("third")
         assert re.search(r"needs programs .* servers are running", await upgrade.refused(third, SECOND))
         await upgrade.goes_on()
         # Contract, as soon as no old one is left.
