@@ -1,3 +1,4 @@
+-- billing: expands
 -- Whether the end of a subscription's trial has still to be told on the statement of the first charge after it.
 -- When a test clock is deleted by itself; never, where it was made before this.
 -- A program of the release before leaves the new columns at their defaults, and goes on as it did.

@@ -20,7 +20,7 @@ from billing_client import BillingClient
 from billing_client.audit.inspection import inspect
 from billing_client.errors import BillingError
 from tests.chaos.calls import Calls, Change
-from tests.chaos.database import HarmedDatabase
+from tests.chaos.database import Database
 from tests.chaos.ledger import Entry, Ledger
 from tests.chaos.readers import Reader
 
@@ -51,7 +51,7 @@ class _Silent:
 # --- money
 
 
-async def money(database: HarmedDatabase, ledger: Ledger) -> list[str]:
+async def money(database: Database, ledger: Ledger) -> list[str]:
     """The ledger against the attempts and refunds of the engine (promises 1, 2 and 4)."""
     entries = ledger.entries()
     attempts = await database.sql("SELECT id, invoice, number, state, amount FROM payment_attempts")
@@ -132,7 +132,7 @@ def money_kept(
 # --- time
 
 
-async def moments(database: HarmedDatabase) -> list[str]:
+async def moments(database: Database) -> list[str]:
     """Each period was billed once, whichever of the processes did it (promise 12)."""
     twice = await database.sql(
         "SELECT subscription, period_start, count(*) AS times FROM invoices"

@@ -63,6 +63,8 @@ class Calls:
         self.counts: Counter[str] = Counter()
         self.broken: list[str] = []
         """Answers that no server may give: failures of the engine, two answers to one key."""
+        self.put_off: Counter[str] = Counter()
+        """The reasons, in the engine's words, for which callers were told to try again."""
         self.until = 0.0
         self.orderly = True
         """Whether callers behave; otherwise some vanish, and some ask twice at once."""
@@ -127,6 +129,8 @@ class Calls:
                 if not self._may_come_again(change, error):
                     change.refusal = error
                     raise
+                if error.reason:
+                    self.put_off[error.reason] += 1
             else:
                 self._acknowledge(change, answer)
                 return answer

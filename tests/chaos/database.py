@@ -23,17 +23,28 @@ DIE_SECONDS_MAX: Final = 20.0
 _SETTINGS: Final = {**POSTGRES_SETTINGS, "wal_writer_delay": "10000ms", "wal_writer_flush_after": "1GB"}
 
 
-class HarmedDatabase:
+class Database:
+    """A database as the harness sees it: as its owner, past everything."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def sql(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
+        """A statement; its rows by their columns."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            return [dict(row) for row in await connection.fetch(statement, *parameters)]
+        finally:
+            await connection.close()
+
+
+class HarmedDatabase(Database):
     """One PostgreSQL. Servers reach it by `ways`, each of which can be harmed alone."""
 
     def __init__(self, postgres: EmbeddedPostgres, ways: list[Proxy]) -> None:
+        super().__init__(postgres.database_url)
         self._postgres = postgres
         self.ways = ways
-
-    @property
-    def url(self) -> str:
-        """The URL past all ways, for the harness itself."""
-        return self._postgres.database_url
 
     async def shoot(self) -> None:
         """What `pg_ctl stop -m immediate` does, and a start: PostgreSQL recovers from its log."""
@@ -45,14 +56,6 @@ class HarmedDatabase:
             await asyncio.sleep(0.02)
         await asyncio.to_thread(self._postgres.stop)
         await asyncio.to_thread(self._postgres.start)
-
-    async def sql(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
-        """A statement as the owner of the database, past everything; its rows by their columns."""
-        connection = await asyncpg.connect(self.url)
-        try:
-            return [dict(row) for row in await connection.fetch(statement, *parameters)]
-        finally:
-            await connection.close()
 
 
 @contextlib.asynccontextmanager

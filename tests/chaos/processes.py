@@ -62,6 +62,11 @@ class ChildProcess:
         if self.runs:
             os.kill(self.process_id, signal.SIGCONT)
 
+    def ended(self, seconds_max: float) -> int:
+        """Wait until it ends by itself; its exit status. Raises subprocess.TimeoutExpired."""
+        assert self._popen is not None
+        return self._popen.wait(seconds_max)
+
     def stop(self, seconds_max: float) -> int | None:
         """Ask it to end, and return its exit status; None when it had to be killed."""
         if not self.runs or self._popen is None:
@@ -76,14 +81,17 @@ class ChildProcess:
 
 
 class ServerProcess(ChildProcess):
-    """`python -m billing_server` on a database, a gateway and a post office; with plants, with these bugs in it."""
+    """`python -m billing_server` on a database, a gateway and a post office; with plants, with these bugs in it.
+
+    `command` is what the next start runs: a module and its arguments.
+    """
 
     def __init__(
         self, name: str, folder: Path, database_url: str, gateway: str, mail_port: int, plants: Sequence[str]
     ) -> None:
         self.target = f"127.0.0.1:{free_port()}"
         self._data = folder / name
-        self._plants = plants
+        self.command = ["tests.chaos.plants", *plants] if plants else ["billing_server"]
         self._starting = asyncio.Lock()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BILLING_")}
         environment |= {
@@ -121,8 +129,7 @@ class ServerProcess(ChildProcess):
         while time.monotonic() < give_up_at:
             if not self.runs:
                 address.unlink(missing_ok=True)
-                module = ["tests.chaos.plants", *self._plants] if self._plants else ["billing_server"]
-                self.launch(["-m", *module])
+                self.launch(["-m", *self.command])
             if address.exists():
                 return
             await asyncio.sleep(_POLL_SECONDS)

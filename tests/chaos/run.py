@@ -25,7 +25,7 @@ from billing_server.embedded_postgres import EmbeddedPostgresError
 from billing_server.embedded_postgres.placement import packaged_installation
 from tests.chaos import audit, audit_deliveries
 from tests.chaos.calls import Calls, GaveUp
-from tests.chaos.database import HarmedDatabase, harmed_database
+from tests.chaos.database import Database, HarmedDatabase, harmed_database
 from tests.chaos.faults import Victims, heal, storm
 from tests.chaos.ledger import Ledger
 from tests.chaos.listeners import Audience, audience, behave, misbehave
@@ -186,7 +186,7 @@ async def _run(
         say("healing")
         behave(audiences)
         await heal(victims)
-        found = await _settled(victims.database)
+        found = await settled(victims.database)
         say("auditing")
         result = await _audited(victims, shop, readers, post_office, found)
     finally:
@@ -243,7 +243,7 @@ async def _hurry_now_and_then(database: HarmedDatabase) -> None:
             await _hurry(database, LEASE_OVER_SECONDS)
 
 
-async def _hurry(database: HarmedDatabase, lease_seconds: int) -> None:
+async def _hurry(database: Database, lease_seconds: int) -> None:
     """Let the moment come at which unknown outcomes are asked for, and those whose leases are that old."""
     for table, column in (("payment_attempts", "state"), ("refunds", "status")):
         waiting = f"""
@@ -258,7 +258,7 @@ async def _hurry(database: HarmedDatabase, lease_seconds: int) -> None:
         )
 
 
-async def _hurry_deliveries(database: HarmedDatabase) -> None:
+async def _hurry_deliveries(database: Database) -> None:
     """Nothing is under way elsewhere: leases and pauses of webhooks and letters are over, and no endpoint is sick."""
     for statement in (
         "UPDATE webhook_cursors SET failures = 0, retry_at = NULL WHERE failures > 0 OR retry_at IS NOT NULL",
@@ -283,7 +283,7 @@ _OPEN: Final = """
 """
 
 
-async def _settled(database: HarmedDatabase) -> list[str]:
+async def settled(database: Database) -> list[str]:
     """Wait until nothing is under way any more; what still is after a long time is off."""
     give_up_at = time.monotonic() + SETTLE_SECONDS_MAX
     calm = 0
@@ -337,7 +337,7 @@ async def _audit_events(shop: Shop, readers: list[Reader], database: HarmedDatab
     """Readers, receivers and consumers against the logs of their accounts."""
     for one in (shop.audience, shop.neighbour):
         # What the audit of the commands has left behind is told, too.
-        result.findings += await _settled(database)
+        result.findings += await settled(database)
         result.findings += await one.consumed()
         fresh, log = await audit.whole_log(one.calls.clients[0])
         result.findings += audit.effects(one.calls, log)

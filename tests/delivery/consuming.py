@@ -164,7 +164,7 @@ async def parked_of(caller: Caller, name: str = "crm") -> list[ParkedEvent]:
             return found
 
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 15) -> None:
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60) -> None:
     """Wait until something is so."""
     for _ in range(round(seconds / _LOOK_SECONDS)):
         found = condition()

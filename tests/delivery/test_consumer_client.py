@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from billing.v1.event_model_pb2 import Event
 from billing.v1.event_service_pb2 import CreateConsumerRequest
 from billing_client import BillingClient, BillingError, Delivery
+from billing_client.command_line.main import app, hoist
 from billing_server.bootstrap import Server
 from billing_server.delivery import consuming as connections
 from tests.delivery.consuming import consumer_of, eventually, parked_of, until_settled, write_log
@@ -68,7 +68,7 @@ async def test_a_handler_that_fails_has_its_event_parked_in_the_end(caller: Call
 
 async def test_slow_work_goes_on_as_long_as_there_is_progress(caller: Caller, client: BillingClient) -> None:
     await write_log(caller.server.engine, caller.account_id, [f"cus_{number}" for number in range(20)])
-    create = CreateConsumerRequest(ack_timeout_seconds=1)
+    create = CreateConsumerRequest(ack_timeout_seconds=2)
     seen: list[int] = []
     async with client.consume("crm", create=create, stop_when_caught_up=True) as deliveries:
         async for delivery in deliveries:
@@ -117,17 +117,10 @@ async def test_a_consumer_that_is_missing_is_told(client: BillingClient) -> None
 
 async def billing(caller: Caller, *arguments: str) -> str:
     """What the command line prints."""
-    environment = {**os.environ, "BILLING_API_KEY": caller.secret}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "billing_client.command_line.main", "--target", str(caller.server.address)),
-        *arguments,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    command = hoist(["--target", str(caller.server.address), "--api-key", caller.secret, *arguments])
+    result = await asyncio.to_thread(lambda: CliRunner().invoke(app, command))
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 async def test_the_command_line_consumes_and_manages(caller: Caller) -> None:

@@ -17,7 +17,7 @@ from tests.simulation.run import simulate
 def main() -> int:
     """Read the command line, simulate, and tell."""
     parser = argparse.ArgumentParser(prog="make simulate ARGS='…'", description=__doc__)
-    parser.add_argument("--years", type=float, default=4_000, help="subscription-years (default %(default)s)")
+    parser.add_argument("--years", type=float, default=20_000, help="subscription-years (default %(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="of the first life; by default another one each time")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="processes (default %(default)s)")
     chosen = parser.parse_args()

@@ -11,7 +11,7 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -36,15 +36,25 @@ from tests.simulation.plan import START, Deed, Plan
 from tests.simulation.promises import Promises
 
 LEASE_SECONDS: Final = 60
-TICK_SECONDS_MAX: Final = 2
 AFTERLIFE_SECONDS: Final = 40 * DAY
 """Time for what is still unknown at the end: the gateway is asked again daily, and then everything is known."""
 KEPT_INVOICES: Final = 25
+MORE_INVOICES: Final = 5
+"""How many more there must be before old ones are looked for again."""
 
 _CALLER: Final = Cause(kind="rpc")
 _GATEWAY: Final = Cause(kind="gateway")
 
 Act = Callable[[], None]
+
+
+class _Moments(NamedTuple):
+    """What a book says about time."""
+
+    book: Book
+    wake_at: int | None
+    check_at: int | None
+    in_flight: bool
 
 
 class Life:
@@ -65,6 +75,8 @@ class Life:
         self._engine_away = False
         self._woken_for: int | None = None
         self._checked_for: int | None = None
+        self._known_moments: _Moments | None = None
+        self._kept_invoices = KEPT_INVOICES
         self._past_invoices: list[Invoice] = []
         self._past_attempts: list[PaymentAttempt] = []
         self._past_refunds: list[Refund] = []
@@ -205,16 +217,22 @@ class Life:
 
     # --- time
 
+    @property
+    def _moments(self) -> _Moments:
+        """When something is due in the book; looked up once for each state of it."""
+        if self._known_moments is None or self._known_moments.book is not self.book:
+            self._known_moments = _Moments(self.book, self.book.wake_at, self.book.check_at, self.book.in_flight)
+        return self._known_moments
+
     def _plan_ticks(self) -> None:
         self._plan_checks()
-        wake = self.book.wake_at
-        if wake is not None and wake != self._woken_for and not self.book.in_flight and not self._engine_away:
+        wake = self._moments.wake_at
+        if wake is not None and wake != self._woken_for and not self._moments.in_flight and not self._engine_away:
             self._woken_for = wake
-            late = self.plan.dice(f"tick:{wake}").randint(0, TICK_SECONDS_MAX)
-            self._at(max(wake, self.now) + late, self._wake)
+            self._at(max(wake, self.now) + self.plan.late(wake), self._wake)
 
     def _plan_checks(self) -> None:
-        check = self.book.check_at
+        check = self._moments.check_at
         if check is not None and check != self._checked_for and not self._engine_away:
             self._checked_for = check
             self._at(max(check, self.now) + 1, self._check)
@@ -232,8 +250,8 @@ class Life:
 
     def _due(self) -> bool:
         """Whether time has something to do in the book now."""
-        wake = self.book.wake_at
-        return wake is not None and wake <= self.now and not self.book.in_flight
+        wake = self._moments.wake_at
+        return wake is not None and wake <= self.now and not self._moments.in_flight
 
     def _check(self) -> None:
         """Open outcomes that must be looked at are leased, and asked for."""
@@ -304,7 +322,7 @@ class Life:
 
     def _forget_the_past(self) -> None:
         """Put away old invoices that are final, so that long lives stay quick; the end looks at their money again."""
-        if len(self.book.invoices) <= KEPT_INVOICES:
+        if len(self.book.invoices) <= self._kept_invoices:
             return
         named = {
             name
@@ -327,4 +345,5 @@ class Life:
         self._past_refunds += [item for item in self.book.refunds.values() if item.invoice in past]
         self._promises.forget(sorted(past))
         invoices = {i: item for i, item in self.book.invoices.items() if i not in past}
+        self._kept_invoices = max(KEPT_INVOICES, len(invoices) + MORE_INVOICES)
         self.book = msgspec.structs.replace(self.book, invoices=invoices, **split)

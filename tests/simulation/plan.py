@@ -6,6 +6,7 @@ something was left out goes on as before in all the rest, which is what lets a f
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -17,6 +18,8 @@ from billing_server.domain.dunning import RetryPolicy
 START: Final = 1_735_689_600
 """2025-01-01T00:00:00Z."""
 YEAR: Final = 31_556_952
+LATE_SECONDS_MAX: Final = 2
+_LOTS: Final = 1 << 64
 
 FAULTS: Final[dict[str, float]] = {
     "killed before commit": 0.01,
@@ -95,11 +98,20 @@ class Plan:
         return random.Random(f"{self.seed}:{about}")
 
     def throw(self, about: str, *faults: str) -> str | None:
-        """Which of these faults happens this time, if any; each by dice of its own."""
+        """Which of these faults happens this time, if any; each by a lot of its own."""
         for fault in faults:
-            if self.dice(f"{about}:{fault}").random() < FAULTS[fault] and fault in self.faults:
+            if fault in self.faults and self._lot(f"{about}:{fault}") < FAULTS[fault]:
                 return fault
         return None
+
+    def late(self, moment: int) -> int:
+        """By how many seconds a wake-up for this moment comes too late."""
+        return int(self._lot(f"tick:{moment}") * (LATE_SECONDS_MAX + 1))
+
+    def _lot(self, about: str) -> float:
+        """One throw from 0 to 1. Dice, which are for many throws, take forty times as long to make."""
+        digest = hashlib.blake2b(f"{self.seed}:{about}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / _LOTS
 
     def settings(self) -> Settings:
         """The account's settings."""

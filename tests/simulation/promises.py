@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,10 +15,8 @@ from billing_server.domain.invoice import Invoice
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, Refund
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import EVENT_PREFIX
-from tests.domain.rules.audit import audit, audit_change, seen
+from tests.domain.rules.audit import TOLD, audit, audit_change, differences, seen
 from tests.simulation.gateway import SimulatedGateway
-
-_FOLLOWED = ("payment_methods", "subscriptions", "schedules", "invoices", "invoice_items", "credit_notes")
 
 
 class Promises:
@@ -47,10 +45,7 @@ class Promises:
 
     def _money(self, before: Book | None, after: Book) -> None:
         """Promises 1 and 2: what the book believes is what the gateway did."""
-        known = {} if before is None else before.attempts
-        for attempt in after.attempts.values():
-            if known.get(attempt.id) is attempt:
-                continue
+        for _, attempt in differences(before, after, ("attempts",)):
             moved = attempt.id in self._gateway.charged
             assert attempt.state != "succeeded" or moved, f"{attempt.id} succeeded, but no money moved"
             assert attempt.state in (*UNRESOLVED, "succeeded") or not moved, (
@@ -82,17 +77,15 @@ class Promises:
 
     def _folded(self, before: Book | None, after: Book) -> None:
         """Promises 17 and 19, for all that this commit has changed."""
-        pairs: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [
-            ({} if before is None else getattr(before, name), getattr(after, name)) for name in _FOLLOWED
-        ]
-        pairs.append(({} if before is None else {"": before.customer}, {"": after.customer}))
-        for old, new in pairs:
-            for identity, item in new.items():
-                if old.get(identity) is item or not (type(item) in EVENT_PREFIX or isinstance(item, Customer)):
-                    continue
-                told = self._told.get(item.id)
-                assert told is not None, f"never told: {item}"
-                assert seen(told) == seen(item), f"changed without an event: {item.id}"
+        changed = [item for _, item in differences(before, after, TOLD)]
+        if before is None or before.customer is not after.customer:
+            changed.append(after.customer)
+        for item in changed:
+            if not (type(item) in EVENT_PREFIX or isinstance(item, Customer)):
+                continue
+            told = self._told.get(item.id)
+            assert told is not None, f"never told: {item}"
+            assert told is item or seen(told) == seen(item), f"changed without an event: {item.id}"
 
     def forget(self, identities: Sequence[str]) -> None:
         """Objects of the past that nothing will happen to any more."""

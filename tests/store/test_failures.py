@@ -173,3 +173,22 @@ async def test_listeners_do_not_hear_themselves_but_whoever_does_not_say_who_tel
     assert await asyncio.wait_for(heard.get(), 5) == frozenset({"acct_2", "acct_3"})
     assert await asyncio.wait_for(heard.get(), 5) == frozenset({"acct_4", "acct_5"})
     await listener.close()
+
+
+async def test_a_transaction_canceled_as_it_begins_leaves_no_trace(
+    fragile: Store, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver would give such a connection back within its transaction, and complain about it."""
+    statements = "BEGIN; SELECT pg_sleep(60)"
+    task = asyncio.create_task(fragile._database.begin(statements))
+    observer = await asyncpg.connect(database_url)
+    begun = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = $1"
+    async with asyncio.timeout(30):
+        while not await observer.fetchval(begun, statements):  # noqa: ASYNC110  # no event comes from another session
+            await asyncio.sleep(0.01)
+    await observer.close()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await fragile.close()
+    assert "active transaction" not in caplog.text

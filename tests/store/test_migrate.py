@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
@@ -15,14 +17,20 @@ from billing_server.store.migrate import (
     MigrationFailed,
     MigrationFilesInvalid,
     MigrationLockTimeout,
+    OlderServersRun,
+    announce,
     migrate,
     migrations_folder,
+    newest_known,
     read_migrations,
 )
+from tests.conftest import temporary_database
 
 FIRST = "0001_make_letters.sql"
 SECOND = "0002_add_letters.sql"
 INDEX = "0003_index_letters.sql"
+ADDS = "0004_add_number.sql"
+DROPS = "0005_drop_letter.sql"
 
 FILES = {
     FIRST: "CREATE TABLE letters (letter text PRIMARY KEY);",
@@ -101,6 +109,131 @@ async def test_refuses_a_database_of_a_newer_program(empty_database_url: str, fo
         await migrate(empty_database_url, folder)
 
 
+async def upgrade(database_url: str, folder: Path, files: Mapping[str, str]) -> None:
+    """What a newer release does to the database. The files are gone afterwards, as its program knows them alone."""
+    for name, sql in files.items():
+        (folder / name).write_text(sql)
+    try:
+        assert await migrate(database_url, folder) == list(files)
+    finally:
+        for name in files:
+            (folder / name).unlink()
+
+
+async def test_works_on_with_a_database_that_a_newer_program_has_only_added_to(
+    empty_database_url: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await migrate(empty_database_url, folder)
+    await upgrade(
+        empty_database_url, folder, {ADDS: "-- billing: expands\nALTER TABLE letters ADD COLUMN number integer;"}
+    )
+    assert await migrate(empty_database_url, folder) == []
+    assert f"({ADDS}); this one works on" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("needs", "serves"),
+    [
+        pytest.param("-- billing: needs programs from 0003 on\n", True, id="what this program knows"),
+        pytest.param("-- billing: needs programs from 0004 on\n", False, id="more than this program knows"),
+        pytest.param("", False, id="it does not say what"),
+    ],
+)
+async def test_a_contracted_database_is_refused_by_programs_that_are_too_old(
+    empty_database_url: str, folder: Path, needs: str, serves: bool
+) -> None:
+    await migrate(empty_database_url, folder)
+    adds = {ADDS: "-- billing: expands\nALTER TABLE letters ADD COLUMN number integer;"}
+    await upgrade(empty_database_url, folder, {**adds, DROPS: f"{needs}ALTER TABLE letters DROP COLUMN letter;"})
+    if serves:
+        assert await migrate(empty_database_url, folder) == []
+    else:
+        with pytest.raises(DatabaseNewer, match=rf"cannot work \({DROPS}\)"):
+            await migrate(empty_database_url, folder)
+
+
+async def test_a_file_of_another_branch_is_no_newer_release(empty_database_url: str, folder: Path) -> None:
+    """It has the number of a file that this program knows under another name."""
+    await migrate(empty_database_url, folder)
+    await upgrade(empty_database_url, folder, {ADDS: "-- billing: expands\nSELECT 1;"})
+    (folder / "0004_of_another_branch.sql").write_text("SELECT 1;")
+    with pytest.raises(DatabaseNewer, match=ADDS):
+        await migrate(empty_database_url, folder)
+
+
+async def test_nothing_is_taken_away_from_servers_that_run(empty_database_url: str, folder: Path) -> None:
+    """They are told by what they announce; one of another database is none of these."""
+    newest = newest_known()
+    for number in range(4, newest + 3):
+        (folder / f"{number:04}_nothing.sql").write_text("-- billing: expands\nSELECT 1;")
+    last = f"{newest + 3:04}_drop_letter.sql"
+    (folder / last).write_text(
+        f"-- billing: needs programs from {newest + 1:04} on\nALTER TABLE letters DROP COLUMN letter;"
+    )
+    server = await asyncpg.connect(empty_database_url)
+    try:
+        await announce(server)
+        with pytest.raises(OlderServersRun, match=rf"{last} needs .* know {newest:04} at most"):
+            await migrate(empty_database_url, folder)
+        assert await fetch_letters(empty_database_url) == ["a", "b"]
+        async with temporary_database(empty_database_url) as other_url:
+            assert (await migrate(other_url, folder))[-1] == last
+    finally:
+        await server.close()
+    assert await migrate(empty_database_url, folder) == [last]
+
+
+async def test_servers_that_know_enough_are_in_nobodys_way(empty_database_url: str, folder: Path) -> None:
+    newest = newest_known()
+    for number in range(4, newest + 1):
+        (folder / f"{number:04}_nothing.sql").write_text("-- billing: expands\nSELECT 1;")
+    last = f"{newest + 1:04}_drop_letter.sql"
+    (folder / last).write_text(
+        f"-- billing: needs programs from {newest:04} on\nALTER TABLE letters DROP COLUMN letter;"
+    )
+    server = await asyncpg.connect(empty_database_url)
+    try:
+        await announce(server)
+        assert (await migrate(empty_database_url, folder))[-1] == last
+    finally:
+        await server.close()
+
+
+async def test_knows_databases_from_before_programs_could_be_older(empty_database_url: str, folder: Path) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await migrate(empty_database_url, folder)
+        await connection.execute("ALTER TABLE schema_migrations DROP COLUMN needs")
+        (folder / ADDS).write_text("-- billing: expands\nALTER TABLE letters ADD COLUMN number integer;")
+        assert await migrate(empty_database_url, folder) == [ADDS]
+        rows = await connection.fetch("SELECT needs FROM schema_migrations ORDER BY name")
+        assert [row["needs"] for row in rows] == [None, None, None, 0]
+    finally:
+        await connection.close()
+
+
+async def test_an_interrupted_index_is_built_anew(empty_database_url: str, folder: Path) -> None:
+    """What an interrupted build leaves has the name, and is never used; IF NOT EXISTS would pass over it."""
+    held_back = (folder / INDEX).read_text()
+    (folder / INDEX).unlink()
+    await migrate(empty_database_url, folder)
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute("CREATE TABLE twins AS SELECT 1 AS a FROM generate_series(1, 2)")
+        for name, table, column in (("letters_upper", "letters", "(letter IS NULL)"), ("of_others", "twins", "a")):
+            with pytest.raises(asyncpg.UniqueViolationError):
+                await connection.execute(f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} ({column})")
+        (folder / INDEX).write_text(held_back)
+        assert await migrate(empty_database_url, folder) == [INDEX]
+        rows = await connection.fetch(
+            "SELECT indexrelid::regclass::text AS name, indisvalid, indisunique FROM pg_index "
+            "WHERE indexrelid::regclass::text IN ('letters_upper', 'of_others') ORDER BY name"
+        )
+        assert [tuple(row) for row in rows] == [("letters_upper", True, False), ("of_others", False, True)]
+    finally:
+        await connection.close()
+
+
 async def test_a_failing_file_leaves_nothing_and_its_predecessors_stay(empty_database_url: str, folder: Path) -> None:
     mended = (folder / SECOND).read_text()
     (folder / SECOND).write_text("INSERT INTO letters VALUES ('q'); SELECT 1 / 0;")
@@ -152,6 +285,31 @@ async def test_gives_up_on_a_table_that_stays_in_use(
         await reader.close()
 
 
+async def test_a_deadlock_with_the_engine_is_no_failure(empty_database_url: str, folder: Path) -> None:
+    """A transaction that has the second table wants the first, which the migration has: PostgreSQL ends one of them."""
+    (folder / ADDS).write_text("CREATE TABLE numbers (number integer);")
+    await migrate(empty_database_url, folder)
+    (folder / "0005_both.sql").write_text(
+        "ALTER TABLE letters ADD COLUMN number integer; ALTER TABLE numbers ADD COLUMN letter text;"
+    )
+    engine = await asyncpg.connect(empty_database_url)
+    try:
+        transaction = engine.transaction()
+        await transaction.start()
+        await engine.execute("SELECT FROM numbers")
+        run = asyncio.create_task(migrate(empty_database_url, folder))
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'letters'::regclass"
+        while not await engine.fetchval(waiting):  # noqa: ASYNC110  # no event comes from another session
+            await asyncio.sleep(0.01)
+        # The migration has waited for longer, so it is the one that PostgreSQL ends, unless this machine dreams.
+        with contextlib.suppress(asyncpg.DeadlockDetectedError):
+            await engine.execute("SELECT FROM letters")
+        await transaction.rollback()
+        assert await run == ["0005_both.sql"]
+    finally:
+        await engine.close()
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -174,5 +332,26 @@ def test_refuses_a_missing_folder(tmp_path: Path) -> None:
         read_migrations(tmp_path / "nowhere")
 
 
-def test_the_projects_own_files_are_well_numbered() -> None:
-    assert read_migrations(migrations_folder())
+@pytest.mark.parametrize(
+    ("sql", "telling"),
+    [
+        pytest.param("-- billing: expand\nSELECT 1;", "begins with 'expand'", id="unknown"),
+        pytest.param("-- billing: needs programs from 0001 on", "name one before it", id="needs itself"),
+    ],
+)
+def test_refuses_unclear_directives(tmp_path: Path, sql: str, telling: str) -> None:
+    (tmp_path / FIRST).write_text(sql)
+    with pytest.raises(MigrationFilesInvalid, match=telling):
+        read_migrations(tmp_path)
+
+
+def test_a_file_may_have_several_directives(tmp_path: Path) -> None:
+    (tmp_path / FIRST).write_text("-- billing: without transaction\n-- billing: expands\nSELECT 1;")
+    (migration,) = read_migrations(tmp_path)
+    assert (migration.without_transaction, migration.needs) == (True, 0)
+
+
+def test_each_file_of_the_project_says_which_programs_go_on_after_it() -> None:
+    """Those before 0008 could not say it yet, and are never edited."""
+    migrations = read_migrations(migrations_folder())
+    assert [migration.name for migration in migrations[7:] if migration.needs is None] == []

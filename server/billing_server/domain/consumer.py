@@ -14,6 +14,11 @@ from typing import Final
 
 import msgspec
 
+from billing_server.domain.errors import LimitReached
+
+CONSUMERS_MAX: Final = 100
+"""Consumers of one account."""
+
 SHARDS: Final = 32
 """How many connections of one consumer can work at once. Part of what is stored: it never changes."""
 
@@ -25,6 +30,14 @@ TRIES_DEFAULT: Final = 5
 TRIES_MAX: Final = 100
 BATCH_DEFAULT: Final = 100
 BATCH_MAX: Final = 1_000
+
+
+def check_number(consumers: int) -> None:
+    """Refuse an account more consumers than it may have. Raises LimitReached."""
+    if consumers > CONSUMERS_MAX:
+        raise LimitReached(
+            "account_max_consumers", f"an account has at most {CONSUMERS_MAX} consumers; delete one that is not needed"
+        )
 
 
 class Consumer(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,6 +78,7 @@ REASONS: frozenset[str] = frozenset(
         "webhook_endpoint_disabled",
         "webhook_max_endpoints",
         "webhook_max_secrets",
+        "account_max_consumers",
         "card_declined",
         "expired_card",
         "incorrect_cvc",

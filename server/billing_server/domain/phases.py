@@ -15,8 +15,8 @@ from billing_server.domain.invoicing import added_lines, item_amount
 from billing_server.domain.items import new_items, recurring
 from billing_server.domain.schedule import Phase, PhaseItem
 from billing_server.domain.subscription import SubscriptionItem
-from billing_server.domain.trial_limits import TRIAL_DAYS_MAX
 from billing_server.domain.turn import Turn
+from billing_server.domain.validation.numbers import TRIAL_DAYS_MAX
 
 HORIZON_SECONDS = 36_525 * calendar.DAY
 """No phase ends more than a hundred years ahead."""

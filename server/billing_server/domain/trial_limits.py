@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from billing_server.domain.calendar import DAY, written
 from billing_server.domain.errors import invalid
 from billing_server.domain.turn import Turn
-
-TRIAL_DAYS_MAX: Final = 730
+from billing_server.domain.validation.numbers import TRIAL_DAYS_MAX
 
 
 def check_trial_end(turn: Turn, end: int) -> None:

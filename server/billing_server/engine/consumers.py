@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from billing_server.domain.consumer import Consumer
+from billing_server.domain.consumer import Consumer, check_number
 from billing_server.domain.errors import OutOfRange
 from billing_server.domain.etag import check_etag
 from billing_server.domain.event import Event
@@ -47,11 +47,12 @@ class Consumers:
         self._door = door
 
     async def create(self, account_id: str, wanted: Consumer, start: Start, after: int, caller: Caller) -> Answer:
-        """A new consumer, as `ShownConsumer`. Raises AlreadyExists and OutOfRange."""
+        """A new consumer, as `ShownConsumer`. Raises AlreadyExists, LimitReached and OutOfRange."""
 
         async def change(unit: Unit, opening: Opening) -> tuple[msgspec.Struct, Sequence[Event]]:
             consumer = msgspec.structs.replace(wanted, created=opening.now)
             await unit.create_consumer(consumer, await _position(unit, start, after))
+            check_number(await unit.count_consumers())
             return await _shown(unit, consumer), ()
 
         return await once(self._door, account_id, caller, change)

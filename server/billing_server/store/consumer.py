@@ -99,6 +99,12 @@ async def create(connection: Connection, account_id: str, consumer: Consumer, po
     await connection.execute(SHARD_STATES.queries["insert"], account_id, consumer.id, position, SHARDS)
 
 
+async def count(connection: Connection, account_id: str) -> int:
+    """How many consumers the account has; whoever else creates one now waits until this transaction ends."""
+    await connection.execute(CONSUMERS.queries["lock_head"], account_id)
+    return int(await connection.fetchval(CONSUMERS.queries["count"], account_id))
+
+
 async def lock(connection: Connection, account_id: str, name: str) -> Consumer:
     """The consumer, locked until the transaction ends. Raises ResourceMissing."""
     found = CONSUMERS.decode(await connection.fetch(CONSUMERS.queries["lock"], account_id, name))

@@ -271,6 +271,8 @@ class Database:
                 if not attempts_left:
                     raise
             except BaseException:
+                # The driver knows of what it was canceled in only when the server has answered.
+                connection.broken = True
                 await self.give_back(connection)
                 raise
         raise AssertionError("the last attempt returns or raises")

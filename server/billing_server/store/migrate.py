@@ -3,9 +3,14 @@
     MigrationError
     |- MigrationFilesInvalid   the folder's names or numbers are wrong (a mistake in the program)
     |- MigrationChanged        a file that was applied has been edited since
-    |- DatabaseNewer           the database knows migrations that this program does not
+    |- DatabaseNewer           the database no longer has what this program works with
+    |- OlderServersRun         a file would take away what servers that run still work with
     |- MigrationFailed         a file's SQL failed; its transaction was rolled back
     `- MigrationLockTimeout    another process has been migrating for too long
+
+A program may be older than its database. Each file says in its first lines which programs can go on after it, that is
+recorded beside its name, and so an older program knows whether what it does not know about concerns it. Servers that
+run announce what they know (`announce`), so that nothing is taken away from them.
 
 What a file may contain, and how schema changes go without downtime, is said in migrations/README.md.
 """
@@ -13,11 +18,14 @@ What a file may contain, and how schema changes go without downtime, is said in 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import asyncpg
 
@@ -29,6 +37,9 @@ _LOCK_KEY = 0x62696C6C
 _LOCK_POLL_SECONDS = 0.1
 _LOCK_SECONDS_MAX = 600.0
 
+# Servers hold a shared lock of this class, whose key is the number of the newest migration that they know.
+_SERVERS_LOCK_CLASS = 0x62696C73
+
 # A statement waiting for its table's lock makes every later query of that table wait behind it. Give up
 # early and try again instead.
 _TABLE_LOCK_TIMEOUT_MS = 3_000
@@ -36,14 +47,38 @@ _TABLE_LOCK_TRIES_MAX = 20
 _TABLE_LOCK_PAUSE_SECONDS = 1.0
 
 _FILE_NAME = re.compile(r"(?P<number>\d{4})_[a-z0-9_]+\.sql")
-_WITHOUT_TRANSACTION = "-- billing: without transaction"
+_DIRECTIVE: Final = "-- billing: "
+_WITHOUT_TRANSACTION: Final = "without transaction"
+_EXPANDS: Final = "expands"
+_NEEDS = re.compile(r"needs programs from (\d{4}) on")
+_DIRECTIVES_TELL: Final = (
+    f'"{_DIRECTIVE}" is followed by "{_EXPANDS}", "needs programs from NNNN on" or "{_WITHOUT_TRANSACTION}"'
+)
 
 _CREATE_RECORD = """
-CREATE TABLE IF NOT EXISTS schema_migrations (
+CREATE TABLE schema_migrations (
     name text PRIMARY KEY,
     checksum text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT now()
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    needs integer
 )
+"""
+# Databases from before programs could be older than theirs.
+_ADD_NEEDS = "ALTER TABLE schema_migrations ADD COLUMN needs integer"
+_RECORD_COLUMNS = """
+SELECT attname::text AS name FROM pg_attribute
+WHERE attrelid = to_regclass('schema_migrations') AND attnum > 0 AND NOT attisdropped
+"""
+_OLDER_SERVERS = """
+SELECT DISTINCT objid::bigint AS known FROM pg_locks
+WHERE locktype = 'advisory' AND classid::bigint = $1 AND objsubid = 2 AND objid::bigint < $2
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY known
+"""
+_INVALID_INDEXES = """
+SELECT relname::text AS name, indexrelid::regclass::text AS qualified
+FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace
 """
 
 
@@ -60,7 +95,11 @@ class MigrationChanged(MigrationError):
 
 
 class DatabaseNewer(MigrationError):
-    """The database carries migrations that this program does not know."""
+    """The database carries migrations that this program does not know, and cannot work with."""
+
+
+class OlderServersRun(MigrationError):
+    """A migration takes away what servers of an older release, which are connected, work with."""
 
 
 class MigrationFailed(MigrationError):
@@ -84,15 +123,46 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     @property
+    def directives(self) -> list[str]:
+        """What the file's first lines tell the runner."""
+        found = []
+        for line in self.sql.splitlines():
+            if not line.startswith(_DIRECTIVE):
+                break
+            found.append(line.removeprefix(_DIRECTIVE).strip())
+        return found
+
+    @property
     def without_transaction(self) -> bool:
         """Whether the file asks to run outside a transaction, as CREATE INDEX CONCURRENTLY must."""
-        return self.sql.startswith(_WITHOUT_TRANSACTION)
+        return _WITHOUT_TRANSACTION in self.directives
+
+    @property
+    def needs(self) -> int | None:
+        """The number of the migration that a program must know to work after this one: 0 when this one only adds.
+
+        None where the file does not say: then only programs that know the file itself.
+        """
+        for directive in self.directives:
+            if directive == _EXPANDS:
+                return 0
+            if match := _NEEDS.fullmatch(directive):
+                return int(match[1])
+        return None
+
+
+class _Applied(NamedTuple):
+    """What is recorded of a migration beside its name."""
+
+    checksum: str
+    needs: int | None
 
 
 async def migrate(database_url: str, folder: Path | None = None) -> list[str]:
     """Apply the migrations that the database lacks, in order, and return their names.
 
-    Safe to call from many processes at once: one applies, the others wait and find nothing to do. The
+    Safe to call from many processes at once: one applies, the others wait and find nothing to do. A database that
+    has more than these migrations is left alone, if it still serves a program that knows no more. The
     connecting role must own the schema. Raises MigrationError and, where the database cannot be reached,
     whatever asyncpg raises.
     """
@@ -108,6 +178,17 @@ async def migrate(database_url: str, folder: Path | None = None) -> list[str]:
             await connection.execute(f"SELECT pg_advisory_unlock({_LOCK_KEY})")
     finally:
         await connection.close(timeout=10)
+
+
+async def announce(connection: asyncpg.Connection) -> None:
+    """Let runners of migrations know that a server of this release is there, for as long as the connection lives."""
+    await connection.execute("SELECT pg_advisory_lock_shared($1, $2)", _SERVERS_LOCK_CLASS, newest_known())
+
+
+@functools.cache
+def newest_known() -> int:
+    """The number of the newest migration that this program knows."""
+    return len(read_migrations(migrations_folder()))
 
 
 def migrations_folder() -> Path:
@@ -129,7 +210,21 @@ def read_migrations(folder: Path) -> list[Migration]:
                 f"{path.name} should be migration {expected_number:04}: files are named "
                 "NNNN_what_it_does.sql and numbered from 0001 without a gap or a double."
             )
-    return [Migration(path.name, path.read_text(encoding="utf-8")) for path in paths]
+    migrations = [Migration(path.name, path.read_text(encoding="utf-8")) for path in paths]
+    for number, migration in enumerate(migrations, start=1):
+        _refuse_unclear(migration, number)
+    return migrations
+
+
+def _refuse_unclear(migration: Migration, number: int) -> None:
+    for directive in migration.directives:
+        if directive not in (_EXPANDS, _WITHOUT_TRANSACTION) and _NEEDS.fullmatch(directive) is None:
+            raise MigrationFilesInvalid(f"{migration.name} begins with {directive!r}: {_DIRECTIVES_TELL}.")
+    if migration.needs is not None and migration.needs >= number:
+        raise MigrationFilesInvalid(
+            f"{migration.name} needs programs that know {migration.needs:04}: name one before it, whose release was "
+            "the first to do without what this file takes away."
+        )
 
 
 async def _take_lock(connection: asyncpg.Connection) -> None:
@@ -145,34 +240,64 @@ async def _take_lock(connection: asyncpg.Connection) -> None:
 
 
 async def _apply_missing(connection: asyncpg.Connection, migrations: list[Migration]) -> list[str]:
-    await connection.execute(_CREATE_RECORD)
-    rows = await connection.fetch("SELECT name, checksum FROM schema_migrations")
-    applied: dict[str, str] = {row["name"]: row["checksum"] for row in rows}
+    applied = await _read_record(connection)
     _refuse_unknown(applied, migrations)
     _refuse_changed(applied, migrations)
     missing = [migration for migration in migrations if migration.name not in applied]
     for migration in missing:
+        await _refuse_to_break(connection, migration)
         await _apply_with_patience(connection, migration)
         LOGGER.info("applied migration %s", migration.name)
     return [migration.name for migration in missing]
 
 
-def _refuse_unknown(applied: dict[str, str], migrations: list[Migration]) -> None:
+async def _read_record(connection: asyncpg.Connection) -> dict[str, _Applied]:
+    columns = {row["name"] for row in await connection.fetch(_RECORD_COLUMNS)}
+    if "needs" not in columns:
+        await connection.execute(_ADD_NEEDS if columns else _CREATE_RECORD)
+    rows = await connection.fetch("SELECT name, checksum, needs FROM schema_migrations")
+    return {row["name"]: _Applied(row["checksum"], row["needs"]) for row in rows}
+
+
+def _refuse_unknown(applied: Mapping[str, _Applied], migrations: Sequence[Migration]) -> None:
+    """A database may know more than this program, as long as it only got more."""
     unknown = sorted(applied.keys() - {migration.name for migration in migrations})
-    if unknown:
+    known = len(migrations)
+    beyond = [name for name in unknown if not _serves(applied[name], known) or int(name[:4]) <= known]
+    if beyond:
         raise DatabaseNewer(
-            f"The database has migrations that this program does not know ({', '.join(unknown)}): a newer "
+            f"The database has migrations after which this program cannot work ({', '.join(beyond)}): a newer "
             "release has used it. Run that release or a newer one, or restore a backup from before it."
         )
+    if unknown:
+        LOGGER.warning("a newer release has added to the database (%s); this one works on", ", ".join(unknown))
 
 
-def _refuse_changed(applied: dict[str, str], migrations: list[Migration]) -> None:
+def _serves(applied: _Applied, known: int) -> bool:
+    return applied.needs is not None and applied.needs <= known
+
+
+def _refuse_changed(applied: Mapping[str, _Applied], migrations: Sequence[Migration]) -> None:
     for migration in migrations:
-        if applied.get(migration.name, migration.checksum) != migration.checksum:
+        known = applied.get(migration.name)
+        if known is not None and known.checksum != migration.checksum:
             raise MigrationChanged(
                 f"{migration.name} was edited after it had been applied to this database. Restore its text "
                 "(git log shows it) and put the change into a new migration."
             )
+
+
+async def _refuse_to_break(connection: asyncpg.Connection, migration: Migration) -> None:
+    """Take nothing away from servers that are connected and still work with it."""
+    if not migration.needs:
+        return
+    older = await connection.fetch(_OLDER_SERVERS, _SERVERS_LOCK_CLASS, migration.needs)
+    if older:
+        known = ", ".join(f"{row['known']:04}" for row in older)
+        raise OlderServersRun(
+            f"{migration.name} needs programs that know migration {migration.needs:04}, but servers are running that "
+            f"know {known} at most. Upgrade them to a release in between first, or stop them, and start again."
+        )
 
 
 async def _apply_with_patience(connection: asyncpg.Connection, migration: Migration) -> None:
@@ -180,7 +305,7 @@ async def _apply_with_patience(connection: asyncpg.Connection, migration: Migrat
         try:
             await _apply(connection, migration)
             return
-        except asyncpg.LockNotAvailableError as error:
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
             if not tries_left:
                 raise MigrationFailed(
                     f"{migration.name} could not lock its tables: other transactions hold them. End the long "
@@ -194,6 +319,7 @@ async def _apply_with_patience(connection: asyncpg.Connection, migration: Migrat
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
     if migration.without_transaction:
+        await _drop_unfinished(connection, migration)
         await connection.execute(migration.sql)
         await _record(connection, migration)
         return
@@ -205,7 +331,21 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
         await _record(connection, migration)
 
 
+async def _drop_unfinished(connection: asyncpg.Connection, migration: Migration) -> None:
+    """Make room for the file's index: an interrupted build leaves one behind that is never used.
+
+    Its name is taken, so IF NOT EXISTS would pass over it and leave the database without the index for good.
+    """
+    for row in await connection.fetch(_INVALID_INDEXES):
+        if re.search(rf"\b{re.escape(row['name'])}\b", migration.sql):
+            LOGGER.warning("building %s was interrupted; it is built anew", row["name"])
+            await connection.execute(f"DROP INDEX CONCURRENTLY {row['qualified']}")
+
+
 async def _record(connection: asyncpg.Connection, migration: Migration) -> None:
     await connection.execute(
-        "INSERT INTO schema_migrations (name, checksum) VALUES ($1, $2)", migration.name, migration.checksum
+        "INSERT INTO schema_migrations (name, checksum, needs) VALUES ($1, $2, $3)",
+        migration.name,
+        migration.checksum,
+        migration.needs,
     )

@@ -15,6 +15,7 @@ from typing import Any, Final
 import asyncpg
 
 from billing_server.store.errors import DRIVER_ERRORS
+from billing_server.store.migrate import announce
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +46,10 @@ def notification_payloads(account_ids: Iterable[str], sender: str) -> Iterator[s
 
 
 class Listener:
-    """A connection that listens, and is made again whenever it breaks."""
+    """A connection that listens, and is made again whenever it breaks.
+
+    Every process that serves has one for as long as it lives, so it also says which release is there.
+    """
 
     def __init__(self, dsn: str, callback: Callable[[frozenset[str] | None], None], own_name: str) -> None:
         self._dsn = dsn
@@ -84,6 +88,7 @@ class Listener:
         try:
             lost = asyncio.Event()
             connection.add_termination_listener(lambda _: lost.set())
+            await announce(connection)
             await connection.add_listener(CHANNEL, self._heard)
             # Whatever was told while nobody listened is lost: readers must look for themselves once.
             self._callback(None)

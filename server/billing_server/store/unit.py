@@ -267,6 +267,10 @@ class Unit:
         """Keep a new consumer that begins behind a position. Raises AlreadyExists."""
         await consumers.create(self._connection, self.account_id, consumer, position)
 
+    async def count_consumers(self) -> int:
+        """How many consumers the account has, this transaction's included; nobody else creates one until it ends."""
+        return await consumers.count(self._connection, self.account_id)
+
     async def lock_consumer(self, name: str) -> Consumer:
         """The consumer, locked until the transaction ends. Raises ResourceMissing."""
         return await consumers.lock(self._connection, self.account_id, name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,14 +28,13 @@ from billing_server.domain.turn import EVENT_PREFIX
 def audit(book: Book, before: Book | None = None) -> None:
     """All sums and links of a whole book; only of what has changed since an audited one, if that is given."""
     touched = set() if before is None else _touched(before, book)
-    for invoice in book.invoices.values():
-        if before is None or invoice.id in touched:
-            _invoice_sums(invoice)
-            _invoice_status(invoice)
-            _attempts(invoice, book)
-    for subscription in book.subscriptions.values():
-        if before is None or subscription.id in touched:
-            _subscription(subscription, book)
+    for identity in book.invoices if before is None else book.invoices.keys() & touched:
+        invoice = book.invoices[identity]
+        _invoice_sums(invoice)
+        _invoice_status(invoice)
+        _attempts(invoice, book)
+    for identity in book.subscriptions if before is None else book.subscriptions.keys() & touched:
+        _subscription(book.subscriptions[identity], book)
     for schedule in book.schedules.values():
         _schedule(schedule, book)
     if before is None or before.balance_transactions.keys() != book.balance_transactions.keys():
@@ -46,17 +47,24 @@ def audit(book: Book, before: Book | None = None) -> None:
 def _touched(before: Book, after: Book) -> set[str]:
     """Ids of what has changed, and of the invoices of attempts and refunds that have, and of their subscriptions."""
     touched: set[str] = set()
-    for name in ("subscriptions", "invoices", "invoice_items", "attempts", "refunds"):
-        old: Mapping[str, Any] = getattr(before, name)
-        for identity, item in getattr(after, name).items():
-            if old.get(identity) is not item:
-                touched.add(identity)
-                touched |= {str(getattr(item, link, None)) for link in ("invoice", "subscription")}
+    for _, item in differences(before, after, ("subscriptions", "invoices", "invoice_items", "attempts", "refunds")):
+        touched.add(item.id)
+        touched |= {str(getattr(item, link, None)) for link in ("invoice", "subscription")}
     return touched
 
 
+def differences(before: Book | None, after: Book, names: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    """What is new or not the same object any more in these mappings, each beside what it was; None at first."""
+    for name in names:
+        old: Mapping[str, Any] = {} if before is None else getattr(before, name)
+        new: Mapping[str, Any] = getattr(after, name)
+        if old is not new:
+            known = old.get
+            yield from ((known(identity), item) for identity, item in new.items() if known(identity) is not item)
+
+
 def _invoice_sums(invoice: Invoice) -> None:
-    what = f"{invoice.id}: {invoice}"
+    what = invoice
     assert sum(line.amount for line in invoice.lines) == invoice.subtotal == invoice.total, what
     assert invoice.amount_paid + invoice.amount_remaining == invoice.amount_due, what
     assert min(invoice.amount_due, invoice.amount_paid, invoice.amount_remaining) >= 0, what
@@ -72,7 +80,7 @@ def _invoice_sums(invoice: Invoice) -> None:
 
 
 def _invoice_status(invoice: Invoice) -> None:
-    what = f"{invoice.id}: {invoice}"
+    what = invoice
     status = invoice.status
     assert (status == "paid") == (invoice.paid_at is not None), what
     assert (status == "void") == (invoice.voided_at is not None), what
@@ -100,7 +108,7 @@ def _attempts(invoice: Invoice, book: Book) -> None:
     """
     attempts = [item for item in book.attempts.values() if item.invoice == invoice.id]
     looked_at = {item.attempt for item in book.refunds.values() if item.status == "failed" and item.needs_review}
-    what = f"{invoice.id}: {attempts}"
+    what = invoice
     assert [item.number for item in attempts] == list(range(1, invoice.attempts_started + 1)), what
     unresolved = [item for item in attempts if item.state in UNRESOLVED]
     assert len(unresolved) <= 1, what
@@ -126,7 +134,7 @@ def _attempts(invoice: Invoice, book: Book) -> None:
 
 
 def _subscription(subscription: Subscription, book: Book) -> None:
-    what = f"{subscription.id}: {subscription}"
+    what = subscription
     ended = subscription.status in TERMINAL
     assert ended == (subscription.ended_at is not None), what
     assert not ended or subscriptions.wake_at(subscription) is None, what
@@ -148,7 +156,7 @@ def _subscription(subscription: Subscription, book: Book) -> None:
 
 def _schedule(schedule: SubscriptionSchedule, book: Book) -> None:
     """Phases follow without a gap; a schedule and its subscription know each other as long as it lasts."""
-    what = f"{schedule.id}: {schedule}"
+    what = schedule
     starts = [phase.start_date for phase in schedule.phases]
     ends = [phase.end_date for phase in schedule.phases]
     assert starts[1:] == ends[:-1] and all(map(int.__lt__, starts, ends)), what
@@ -186,20 +194,25 @@ def _item(item: InvoiceItem, book: Book) -> None:
 
 # --- one decision
 
+TOLD = ("payment_methods", "subscriptions", "schedules", "invoices", "invoice_items", "credit_notes")
+"""The mappings of a book whose changes are events."""
+
 
 def audit_change(before: Book, after: Book) -> None:
     """What no decision does: leave a terminal status, reuse an invoice number, or change without a new version."""
-    _change(before.customer, after.customer)
-    for name in ("payment_methods", "subscriptions", "schedules", "invoices", "invoice_items", "credit_notes"):
-        old: Mapping[str, Any] = getattr(before, name)
-        for identity, item in getattr(after, name).items():
-            known = old.get(identity)
-            if known is not None and known is not item:
-                _change(known, item)
-    for identity, invoice in before.invoices.items():
-        assert identity in after.invoices or invoice.status == "draft", "only drafts are ever deleted"
-    numbers = [invoice.number for invoice in after.invoices.values() if invoice.number is not None]
-    assert len(numbers) == len(set(numbers)), "a number is used once"
+    if before.customer is not after.customer:
+        _change(before.customer, after.customer)
+    numbered = False
+    for known, item in differences(before, after, TOLD):
+        if known is not None:
+            _change(known, item)
+        if isinstance(item, Invoice):
+            numbered |= item.number != (None if known is None else known.number)
+    for identity in before.invoices.keys() - after.invoices.keys():
+        assert before.invoices[identity].status == "draft", "only drafts are ever deleted"
+    if numbered:
+        numbers = [invoice.number for invoice in after.invoices.values() if invoice.number is not None]
+        assert len(numbers) == len(set(numbers)), "a number is used once"
 
 
 _FINAL_INVOICE = {"paid", "void"}
@@ -235,17 +248,39 @@ _FIRST = {
 }
 
 
-def fold(events: Sequence[Event], book: Book) -> None:
-    """The events of each object lead to the object; each `….updated` says exactly what has changed."""
-    told: dict[str, msgspec.Struct] = {}
-    gone: set[str] = set()
-    for event in events:
+class Fold:
+    """The events of each object lead to the object; each `….updated` says exactly what has changed.
+
+    `taken` is how many events have been folded so far: a long story goes on where it was audited last.
+    """
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._told: dict[str, msgspec.Struct] = {}
+        self._gone: set[str] = set()
+        self._last: Event | None = None
+
+    def copy(self) -> Fold:
+        """Another one that has come as far."""
+        other = Fold()
+        other.taken, other._told, other._gone, other._last = self.taken, dict(self._told), set(self._gone), self._last
+        return other
+
+    def take(self, events: Sequence[Event]) -> None:
+        """The events that follow. Raises AssertionError, as `compare` does."""
+        for event in events:
+            earlier, self._last = self._last, event
+            assert earlier is None or earlier.created <= event.created, f"told after something later: {event}"
+            self._take(event)
+        self.taken += len(events)
+
+    def _take(self, event: Event) -> None:
         item = event.object
         identity = str(item.id)  # type: ignore[attr-defined]  # every told object has an id
         if event.type == "invoice.upcoming":
-            continue
-        known = told.get(identity)
-        assert identity not in gone, f"nothing is told of what is gone: {event}"
+            return
+        known = self._told.get(identity)
+        assert identity not in self._gone, f"nothing is told of what is gone: {event}"
         if event.type.endswith(".updated"):
             assert known is not None, f"created comes before updated: {event}"
             assert event.previous_attributes == previous_attributes(known, item), event
@@ -253,31 +288,36 @@ def fold(events: Sequence[Event], book: Book) -> None:
         elif event.type in _FIRST:
             assert known is None, f"created twice: {event}"
         if event.type in ("invoice.deleted", "invoiceitem.deleted"):
-            gone.add(identity)
-        told[identity] = item
+            self._gone.add(identity)
+        self._told[identity] = item
         if isinstance(item, Invoice) and item.payment_intent is not None:
-            told[item.payment_intent.id] = item.payment_intent
-    _compare(told, gone, book)
+            self._told[item.payment_intent.id] = item.payment_intent
+
+    def compare(self, book: Book) -> None:
+        """What was told is what there is."""
+        held: dict[str, msgspec.Struct] = {book.customer.id: book.customer}
+        nouns: tuple[Mapping[str, Any], ...] = (book.payment_methods, book.subscriptions, book.schedules)
+        for mapping in (*nouns, book.invoices, book.invoice_items, book.credit_notes, book.runs):
+            held.update(mapping)
+        for invoice in book.invoices.values():
+            if invoice.payment_intent is not None:
+                held[invoice.payment_intent.id] = invoice.payment_intent
+        for identity, item in held.items():
+            told = self._told.get(identity)
+            assert told is not None, f"never told: {item}"
+            assert identity not in self._gone, f"told to be gone, and still there: {item}"
+            assert told is item or seen(told) == seen(item), f"changed without an event: {identity}"
+        for identity, item in self._told.items():
+            if type(item) in EVENT_PREFIX or isinstance(item, PaymentIntent | Customer):
+                assert identity in held or identity in self._gone, f"gone without an event: {identity}"
 
 
-def _compare(told: Mapping[str, msgspec.Struct], gone: set[str], book: Book) -> None:
-    held: dict[str, msgspec.Struct] = {book.customer.id: book.customer}
-    nouns: tuple[Mapping[str, Any], ...] = (book.payment_methods, book.subscriptions, book.schedules)
-    for mapping in (*nouns, book.invoices, book.invoice_items, book.credit_notes, book.runs):
-        held.update(mapping)
-    for invoice in book.invoices.values():
-        if invoice.payment_intent is not None:
-            held[invoice.payment_intent.id] = invoice.payment_intent
-    for identity, item in held.items():
-        assert identity in told, f"never told: {item}"
-        assert identity not in gone, f"told to be gone, and still there: {item}"
-        assert seen(told[identity]) == seen(item), f"changed without an event: {identity}"
-    for identity, item in told.items():
-        if type(item) in EVENT_PREFIX or isinstance(item, PaymentIntent | Customer):
-            assert identity in held or identity in gone, f"gone without an event: {identity}"
+def seen(item: msgspec.Struct) -> tuple[Any, ...]:
+    """The values that callers can see of an object, apart from its version."""
+    return _visible(type(item))(item)
 
 
-def seen(item: msgspec.Struct) -> dict[str, Any]:
-    """What callers can see of an object, apart from its version."""
-    hidden = INTERNAL.get(type(item), frozenset({"version"}))
-    return {name: getattr(item, name) for name in item.__struct_fields__ if name not in hidden}
+@functools.cache
+def _visible(type_: type[msgspec.Struct]) -> Callable[[msgspec.Struct], tuple[Any, ...]]:
+    hidden = INTERNAL.get(type_, frozenset({"version"}))
+    return operator.attrgetter(*(name for name in type_.__struct_fields__ if name not in hidden))

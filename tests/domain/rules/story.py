@@ -9,7 +9,7 @@ come to the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import pairwise
+from operator import is_
 from typing import Any
 
 import msgspec
@@ -37,7 +37,7 @@ from billing_server.domain.subscription import TERMINAL, Subscription
 from billing_server.domain.tally import Tally
 from billing_server.domain.turn import Pages, Turn
 from billing_server.domain.validation import validate
-from tests.domain.rules.audit import audit, audit_change, fold
+from tests.domain.rules.audit import Fold, audit, audit_change
 from tests.domain.rules.shop import ASK, BAD, CATALOG, LOST, MUTE
 
 _CALLER = Cause(kind="rpc")
@@ -139,7 +139,9 @@ def part_of(book: Book, wanted: Reach) -> Book:
     live_runs = {i: run for i, run in book.runs.items() if not run.ended or i in wanted.runs}
     woken = [run for i, run in live_runs.items() if i in wanted.runs or _due(automations.wake_at(run), due)]
     named |= {run.invoice for run in woken}
-    kept = {i: item for i, item in book.invoices.items() if i in named or _due(invoices.wake_at(item), due)}
+    invoice_moments = {i: invoices.wake_at(item) for i, item in book.invoices.items()}
+    subscription_moments = {i: subscriptions.wake_at(item) for i, item in book.subscriptions.items()}
+    kept = {i: item for i, item in book.invoices.items() if i in named or _due(invoice_moments[i], due)}
     planned = {i: item for i, item in book.schedules.items() if not item.ended or i in wanted.schedules}
     named_subscriptions = {*wanted.subscriptions, *(item.subscription for item in kept.values())}
     named_subscriptions |= {run.subscription for run in woken}
@@ -150,15 +152,15 @@ def part_of(book: Book, wanted: Reach) -> Book:
         i: item
         for i, item in book.subscriptions.items()
         if i in named_subscriptions
-        or _due(subscriptions.wake_at(item), due)
+        or _due(subscription_moments[i], due)
         or (wanted.all_live and item.status not in TERMINAL)
     }
     kept |= {i: item for i, item in book.invoices.items() if item.subscription in held and _unsettled(item)}
     if wanted.history:
         kept |= _history(book, held)
     finalized = {i for i, item in kept.items() if item.status != "draft"}
-    rest = [subscriptions.wake_at(item) for i, item in book.subscriptions.items() if i not in held]
-    rest += [invoices.wake_at(item) for i, item in book.invoices.items() if i not in kept]
+    rest = [moment for i, moment in subscription_moments.items() if i not in held]
+    rest += [moment for i, moment in invoice_moments.items() if i not in kept]
     return msgspec.structs.replace(
         book,
         payment_methods={i: item for i, item in book.payment_methods.items() if item.detached_at is None},
@@ -218,6 +220,7 @@ class Story:
         self.gateway = Gateway()
         self.settings = settings or Settings()
         self.events: list[Event] = []
+        self._fold = Fold()
         self.messages: list[Message] = []
         self.refusal: DomainError | None = None
         self.result: msgspec.Struct | None = None
@@ -324,6 +327,7 @@ class Story:
         other.ids = Ids(self.ids.last)
         other.gateway = self.gateway.fork()
         other.events = list(self.events)
+        other._fold = self._fold.copy()
         other.messages = list(self.messages)
         return other
 
@@ -427,18 +431,21 @@ class Story:
 
     def _audit(self) -> None:
         audit(self.book)
-        fold(self.events, self.book)
-        for earlier, later in pairwise(self.events):
-            assert earlier.created <= later.created, f"told after something later: {later}"
+        self._fold.take(self.events[self._fold.taken :])
+        self._fold.compare(self.book)
 
 
 def merged(whole: Book, before: Book, after: Book) -> Book:
-    """The whole book with what a decision on a part of it has changed."""
+    """The whole book with what a decision on a part of it has changed; what it has not remains the same mapping."""
     parts: dict[str, Any] = {}
     for name in _PARTS:
         old, new = getattr(before, name), getattr(after, name)
-        kept = {i: item for i, item in getattr(whole, name).items() if i in new or i not in old}
-        parts[name] = {**kept, **new}
+        if len(old) == len(new) and all(map(is_, old.values(), new.values())):
+            continue
+        held = getattr(whole, name)
+        if old.keys() - new.keys():
+            held = {i: item for i, item in held.items() if i in new or i not in old}
+        parts[name] = {**held, **new}
     return msgspec.structs.replace(whole, customer=after.customer, **parts)
 
 

@@ -10,6 +10,7 @@ BILLING_TEST_EXAMPLES and BILLING_TEST_STEPS make more and longer stories than t
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -225,6 +226,7 @@ CONDITIONS = st.sampled_from(
 )
 
 
+@functools.cache  # making strategies, not drawing from them, was what took time
 def _action(trigger: Trigger, kind: ActionType) -> st.SearchStrategy[Action]:
     upcoming = trigger == "invoice_due_date_upcoming"
     before = st.sampled_from([DAY, 7 * DAY, 20 * DAY])
@@ -242,6 +244,7 @@ def _action(trigger: Trigger, kind: ActionType) -> st.SearchStrategy[Action]:
     )
 
 
+@functools.cache
 def _automation(trigger: Trigger) -> st.SearchStrategy[Automation]:
     """An automation of this trigger, with conditions and actions that go with it."""
     kinds = [kind for kind, triggers in ACTION_TRIGGERS.items() if trigger in triggers]

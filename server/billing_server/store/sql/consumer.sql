@@ -3,6 +3,14 @@
 INSERT INTO consumers (account_id, {stored})
 SELECT $1, {stored} FROM unnest($2::{row}[]);
 
+-- name: lock_head
+-- Locks the head of the account's log, so that others who create consumers now are counted, or count these.
+SELECT FROM event_heads WHERE account_id = $1 FOR UPDATE;
+
+-- name: count
+-- How many consumers the account has.
+SELECT count(*) FROM consumers WHERE account_id = $1;
+
 -- name: update
 -- Changed consumers, whole.
 UPDATE consumers AS o SET {assignments}
