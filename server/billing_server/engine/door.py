@@ -26,9 +26,10 @@ from billing_server.engine.ids import IdSource
 from billing_server.engine.lateness import Lateness
 from billing_server.engine.pages import PagesCache
 from billing_server.engine.session import Session
+from billing_server.engine.slices import in_slices
 from billing_server.engine.transactions import committed
 from billing_server.engine.usage import with_usage
-from billing_server.engine.work import Answered, Woken, Work
+from billing_server.engine.work import Answered, OnClaimed, Woken, Work, nobody_waits
 from billing_server.store.errors import StoreBusy, StoreTimeout, StoreUnavailable
 from billing_server.store.store import Store
 from billing_server.store.unit import Unit
@@ -115,10 +116,10 @@ class Door:
         books = {customer: _at_clock(book, clocks) for customer, book in books.items()}
         books = await with_usage(unit, books, reaches, pages.catalog, opening.now)
         session = Session(unit, opening, pages, self._new_id, books, clocks)
-        for name in sorted(late & books.keys()):
+        async for name in in_slices(sorted(late & books.keys())):
             _catch_up(session, name, opening.now)
         answers: list[Answered | DomainError] = []
-        for work, customer in zip(batch, customers, strict=True):
+        async for work, customer in in_slices(zip(batch, customers, strict=True)):
             try:
                 answers.append(session.carry_out(work, customer))
             except DomainError as error:
@@ -159,18 +160,25 @@ class Door:
     # --- time
 
     async def wake(
-        self, account_id: str, *, limit: int, until: int | None = None, test_clock: str | None = None
+        self,
+        account_id: str,
+        *,
+        limit: int,
+        until: int | None = None,
+        test_clock: str | None = None,
+        on_claimed: OnClaimed = nobody_waits,
     ) -> Woken:
         """Advance up to `limit` due books, of real time or of one test clock, and commit.
 
-        A book that fails is parked alone; the others of its batch are tried again without it.
+        A book that fails is parked alone; the others of its batch are tried again without it. `on_claimed` is told
+        how many books were found, before anything is decided: whoever has found as many as he may can be sure of more.
         """
 
         claimed: list[str] = []
 
         async def body(unit: Unit) -> Woken:
             claimed.clear()
-            return await self._wake(unit, limit, until, test_clock, claimed)
+            return await self._wake(unit, limit, until, test_clock, claimed, on_claimed)
 
         try:
             woken = await self.committed(account_id, body)
@@ -222,10 +230,17 @@ class Door:
         return parked
 
     async def _wake(
-        self, unit: Unit, limit: int, until: int | None, test_clock: str | None, claimed: list[str]
+        self,
+        unit: Unit,
+        limit: int,
+        until: int | None,
+        test_clock: str | None,
+        claimed: list[str],
+        on_claimed: OnClaimed,
     ) -> Woken:
         opening = await unit.open()
         claimed += await unit.claim_due(limit, until, test_clock)
+        on_claimed(len(claimed))
         moment = opening.now if until is None else until
         if not claimed:
             return Woken(horizon=moment)
@@ -242,7 +257,7 @@ class Door:
         books = await with_usage(unit, await unit.load(reaches), reaches, pages.catalog, opening.now)
         session = Session(unit, opening, pages, self._new_id, books)
         parked = {}
-        for customer in claimed:
+        async for customer in in_slices(claimed):
             try:
                 session.advance(customer, horizon)
             except Exception:  # whatever is wrong with one book must not stop the others
