@@ -20,9 +20,9 @@ from billing_server.domain.subscription import Subscription
 from billing_server.engine import timekeeper as timekeeper_module
 from billing_server.engine.door import PARK_SECONDS
 from billing_server.engine.engine import Engine
+from billing_server.engine.events import event_rows
 from billing_server.engine.lateness import BOUNDS_SECONDS
 from billing_server.store.book import BOOK_ROWS
-from billing_server.store.event import EventRow, row_of
 from tests.engine.ledger import audit
 from tests.engine.times import DAY, HOUR, START
 from tests.engine.world import World, of_the_engine, outcomes, within
@@ -202,14 +202,14 @@ async def test_a_book_that_cannot_be_saved_is_parked_alone_and_comes_back(
     customers = await _subscribers(world, engine, 9)
     bad = customers[4]
 
-    def breaking(event: EventRow) -> tuple[object, ...]:
-        if event.customer == bad:
+    def breaking(account_id: str, events: Any) -> Any:
+        if any(event.customer == bad for event in events):
             raise msgspec.ValidationError("a planted bug")
-        return row_of(event)
+        return event_rows(account_id, events)
 
-    monkeypatch.setattr("billing_server.store.event.row_of", breaking)
+    monkeypatch.setattr("billing_server.engine.session.event_rows", breaking)
     await _parked_alone(world, engine, customers, bad)
-    monkeypatch.setattr("billing_server.store.event.row_of", row_of)
+    monkeypatch.setattr("billing_server.engine.session.event_rows", event_rows)
     await _comes_back(world, engine, customers)
 
 

@@ -7,6 +7,7 @@ running the batch again in halves.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -60,6 +61,8 @@ class Door:
         self.parked = 0
         self.carry_out: CarryOut = _leave_to_leases
         self.lateness = Lateness()
+        # Billing runs decide one batch after the other: two that take turns would both want the database afterwards.
+        self._deciding = asyncio.Lock()
 
     # --- commands
 
@@ -257,12 +260,13 @@ class Door:
         books = await with_usage(unit, await unit.load(reaches), reaches, pages.catalog, opening.now)
         session = Session(unit, opening, pages, self._new_id, books)
         parked = {}
-        async for customer in in_slices(claimed):
-            try:
-                session.advance(customer, horizon)
-            except Exception:  # whatever is wrong with one book must not stop the others
-                LOGGER.exception("the book of %s does not advance; it is parked", customer)
-                parked[customer] = moment + PARK_SECONDS
+        async with self._deciding:
+            async for customer in in_slices(claimed):
+                try:
+                    session.advance(customer, horizon)
+                except Exception:  # whatever is wrong with one book must not stop the others
+                    LOGGER.exception("the book of %s does not advance; it is parked", customer)
+                    parked[customer] = moment + PARK_SECONDS
         await session.save()
         if parked:
             await unit.park(parked)

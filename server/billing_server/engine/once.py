@@ -28,7 +28,8 @@ async def once(door: Door, account_id: str, caller: Caller, change: Change) -> A
         if earlier is not None:
             return earlier, False
         result, events = await change(unit, opening)
-        await unit.save((), event_rows(account_id, events), complete(caller, result, opening.now))
+        rows = await event_rows(account_id, events)
+        await unit.save((), rows, complete(caller, result, opening.now))
         return Answer(result, now=opening.now), bool(events)
 
     answer, told = await door.committed(account_id, body)

@@ -12,7 +12,7 @@ from billing_server.domain.book import Book, Decision
 from billing_server.domain.commands import Command, CreateCustomer, SettleAttempt
 from billing_server.domain.decide import decide, decide_new_customer, target
 from billing_server.domain.errors import Conflict, DomainError, LimitReached, ResourceMissing, invalid
-from billing_server.domain.event import Cause
+from billing_server.domain.event import Cause, Event
 from billing_server.domain.message import Message
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, Refund
 from billing_server.domain.test_clock import TestClock
@@ -21,7 +21,6 @@ from billing_server.engine.conclusion import conclude, refusal_of
 from billing_server.engine.events import event_rows
 from billing_server.engine.ids import IdSource
 from billing_server.engine.work import Answered, Caller, Work
-from billing_server.store.event import EventRow
 from billing_server.store.idempotency import IdempotencyRow
 from billing_server.store.unit import Opening, Unit
 
@@ -45,7 +44,7 @@ class Session:
         self._clocks = clocks or {}
         self._before: dict[str, Book] = dict(books)
         self._books: dict[str, Book] = dict(books)
-        self._told: list[EventRow] = []
+        self._events: list[Event] = []
         self._messages: list[Message] = []
         self._answers: dict[str, IdempotencyRow] = {}
         self.charges: list[PaymentAttempt] = []
@@ -66,15 +65,10 @@ class Session:
             decision = self._new_customer(work.command, work.cause)
         else:
             decision = self._decide(work, customer)
-        self._keep(decision, self._counted(decision.book))
-        return self._answered(work, decision)
-
-    def _keep(self, decision: Decision, book: Book) -> None:
-        """Keep what was decided. Its events become bytes at once: that is cheapest while its objects are at hand."""
-        told = event_rows(self._unit.account_id, decision.events)
-        self._books[book.customer.id] = book
-        self._told += told
+        self._books[decision.book.customer.id] = self._counted(decision.book)
+        self._events += decision.events
         self._messages += decision.messages
+        return self._answered(work, decision)
 
     def _counted(self, book: Book) -> Book:
         """The book with its new subscriptions counted: the limit holds for the next command of this batch, too."""
@@ -150,7 +144,9 @@ class Session:
             new_id=self._new_id,
         )
         self._time_passed = True
-        self._keep(decision, decision.book)
+        self._books[customer] = decision.book
+        self._events += decision.events
+        self._messages += decision.messages
         self.charges += decision.charges
         self.refunds += decision.refunds
         following = decision.book.wake_at
@@ -230,11 +226,12 @@ class Session:
         ]
         if self._time_passed:
             # Books were advanced one after the other; what happened in them is told in the order of time.
-            self._told.sort(key=attrgetter("created"))
-        if saved or self._told or self._answers:
-            await self._unit.save(saved, self._told, list(self._answers.values()), self._messages)
-        self.events_saved = len(self._told)
-        return bool(self._told)
+            self._events.sort(key=attrgetter("created"))
+        rows = await event_rows(self._unit.account_id, self._events)
+        if saved or rows or self._answers:
+            await self._unit.save(saved, rows, list(self._answers.values()), self._messages)
+        self.events_saved = len(rows)
+        return bool(rows)
 
 
 def answer_bytes(caller: Caller, result: msgspec.Struct | None, refusal: DomainError | None, now: int) -> bytes | None:
