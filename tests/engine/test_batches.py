@@ -1,17 +1,13 @@
-"""Batches side by side, and work in slices: what keeps a process, its database and its neighbors busy at once."""
+"""Batches side by side: one is decided while the database works on another, and none runs away in time."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from contextlib import aclosing
-from types import SimpleNamespace
 
 import pytest
 
-from billing_server.engine import slices
 from billing_server.engine.batches import side_by_side
-from billing_server.engine.slices import in_slices
 from billing_server.engine.work import OnClaimed, Woken
 
 BOOKS_MAX = 10
@@ -108,24 +104,3 @@ async def test_batches_end_with_their_canceled_reader() -> None:
     with pytest.raises(asyncio.CancelledError):
         await reader
     assert (work.begun, work.ended) == ([0, 1], [])
-
-
-async def test_others_have_their_turn_while_much_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = itertools.count()
-    monkeypatch.setattr(slices, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
-    monkeypatch.setattr(slices, "SLICE_SECONDS", 2.5)
-    decided = 0
-    turns: list[int] = []
-
-    async def other() -> None:
-        while decided < 9:
-            turns.append(decided)
-            await asyncio.sleep(0)
-
-    beside = asyncio.create_task(other())
-    async for number in in_slices(range(9)):
-        assert number == decided
-        decided += 1
-    await beside
-    assert decided == 9
-    assert turns == [3, 6]

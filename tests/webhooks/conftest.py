@@ -75,14 +75,14 @@ class Process:
         """Append events of these types, all about products."""
         cause = Cause(kind="rpc", method="test")
         told = [Event(name, samples.NOW, None, samples.product(), None, cause) for name in types]
-        rows = [EventRow(r.type, r.customer, r.object_id, r.created, r.payload, quiet) for r in await self._rows(told)]
+        rows = [EventRow(r.type, r.customer, r.object_id, r.created, r.payload, quiet) for r in self._rows(told)]
         async with self.store.transaction(self.account_id) as unit:
             await unit.open()
             await unit.save((), rows)
         self.engine.bell.ring(self.account_id)
 
-    async def _rows(self, told: Sequence[Event]) -> list[EventRow]:
-        return await event_rows(self.account_id, told)
+    def _rows(self, told: Sequence[Event]) -> list[EventRow]:
+        return event_rows(self.account_id, told)
 
     async def work(self) -> None:
         """Make all deliveries, and try once what is due."""

@@ -7,7 +7,6 @@ running the batch again in halves.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,7 +26,6 @@ from billing_server.engine.ids import IdSource
 from billing_server.engine.lateness import Lateness
 from billing_server.engine.pages import PagesCache
 from billing_server.engine.session import Session
-from billing_server.engine.slices import in_slices
 from billing_server.engine.transactions import committed
 from billing_server.engine.usage import with_usage
 from billing_server.engine.work import Answered, OnClaimed, Woken, Work, nobody_waits
@@ -61,8 +59,6 @@ class Door:
         self.parked = 0
         self.carry_out: CarryOut = _leave_to_leases
         self.lateness = Lateness()
-        # Billing runs decide one batch after the other: two that take turns would both want the database afterwards.
-        self._deciding = asyncio.Lock()
 
     # --- commands
 
@@ -119,10 +115,10 @@ class Door:
         books = {customer: _at_clock(book, clocks) for customer, book in books.items()}
         books = await with_usage(unit, books, reaches, pages.catalog, opening.now)
         session = Session(unit, opening, pages, self._new_id, books, clocks)
-        async for name in in_slices(sorted(late & books.keys())):
+        for name in sorted(late & books.keys()):
             _catch_up(session, name, opening.now)
         answers: list[Answered | DomainError] = []
-        async for work, customer in in_slices(zip(batch, customers, strict=True)):
+        for work, customer in zip(batch, customers, strict=True):
             try:
                 answers.append(session.carry_out(work, customer))
             except DomainError as error:
@@ -174,7 +170,7 @@ class Door:
         """Advance up to `limit` due books, of real time or of one test clock, and commit.
 
         A book that fails is parked alone; the others of its batch are tried again without it. `on_claimed` is told
-        how many books were found, before anything is decided: whoever has found as many as he may can be sure of more.
+        how many books were found, before anything is decided: whoever has found as many as he may should look for more.
         """
 
         claimed: list[str] = []
@@ -260,13 +256,12 @@ class Door:
         books = await with_usage(unit, await unit.load(reaches), reaches, pages.catalog, opening.now)
         session = Session(unit, opening, pages, self._new_id, books)
         parked = {}
-        async with self._deciding:
-            async for customer in in_slices(claimed):
-                try:
-                    session.advance(customer, horizon)
-                except Exception:  # whatever is wrong with one book must not stop the others
-                    LOGGER.exception("the book of %s does not advance; it is parked", customer)
-                    parked[customer] = moment + PARK_SECONDS
+        for customer in claimed:
+            try:
+                session.advance(customer, horizon)
+            except Exception:  # whatever is wrong with one book must not stop the others
+                LOGGER.exception("the book of %s does not advance; it is parked", customer)
+                parked[customer] = moment + PARK_SECONDS
         await session.save()
         if parked:
             await unit.park(parked)

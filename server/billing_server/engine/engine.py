@@ -232,7 +232,7 @@ class Engine:
                 meters=decision.meters,
                 automations=decision.automations,
             )
-            rows = await event_rows(account_id, decision.events)
+            rows = event_rows(account_id, decision.events)
             await unit.save((), rows, complete(caller, decision.result, opening.now))
             return Answer(decision.result, now=opening.now)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from billing_server.domain.event import Event
-from billing_server.engine.slices import in_slices
 from billing_server.store.event import EventRow
 from billing_server.wire.codec import Known, encode_event
 
 
-async def event_rows(account_id: str, events: Sequence[Event]) -> list[EventRow]:
-    """The rows of some events, in their order; positions are given when they are written. Lets the loop turn."""
+def event_rows(account_id: str, events: Sequence[Event]) -> list[EventRow]:
+    """The rows of some events, in their order; positions are given when they are written."""
     known: Known = {}
     return [
         EventRow(
@@ -22,5 +21,5 @@ async def event_rows(account_id: str, events: Sequence[Event]) -> list[EventRow]
             payload=encode_event(account_id, event, known),
             quiet=event.quiet,
         )
-        async for event in in_slices(events)
+        for event in events
     ]

@@ -28,8 +28,7 @@ async def once(door: Door, account_id: str, caller: Caller, change: Change) -> A
         if earlier is not None:
             return earlier, False
         result, events = await change(unit, opening)
-        rows = await event_rows(account_id, events)
-        await unit.save((), rows, complete(caller, result, opening.now))
+        await unit.save((), event_rows(account_id, events), complete(caller, result, opening.now))
         return Answer(result, now=opening.now), bool(events)
 
     answer, told = await door.committed(account_id, body)

@@ -227,7 +227,7 @@ class Session:
         if self._time_passed:
             # Books were advanced one after the other; what happened in them is told in the order of time.
             self._events.sort(key=attrgetter("created"))
-        rows = await event_rows(self._unit.account_id, self._events)
+        rows = event_rows(self._unit.account_id, self._events)
         if saved or rows or self._answers:
             await self._unit.save(saved, rows, list(self._answers.values()), self._messages)
         self.events_saved = len(rows)

@@ -228,7 +228,7 @@ class TestClocks:
             )
             await unit.update_test_clock(ready)
             told = [_event("test_helpers.test_clock.ready", ready, before, _TIMER)]
-            await unit.save((), await event_rows(account_id, told))
+            await unit.save((), event_rows(account_id, told))
             return ready
 
         after = await self._door.committed(account_id, body)
