@@ -36,6 +36,8 @@ async def test_fields_and_values_are_found(caller: Caller) -> None:
         "billing.v1.ErrorReason",
         "grpc.health.v1.Health",
         "google.protobuf.Timestamp",
+        "google.rpc.ErrorInfo",
+        "google.rpc.BadRequest",
     ):
         assert await _files_of(caller, symbol), symbol
     assert not await _files_of(caller, "billing.v1.Nothing")

@@ -27,7 +27,7 @@ _LINE_MAX = 300
 def main() -> int:
     """Read the command line, run, and tell."""
     parser = argparse.ArgumentParser(prog="make chaos ARGS='…'", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=45.0, help="how long the storm lasts (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=40.0, help="how long the storm lasts (default %(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="of all dice; by default another one each time")
     parser.add_argument("--servers", type=int, default=SERVERS, help="server processes (default %(default)s)")
     parser.add_argument("--plant", choices=sorted(PLANTS), default=None, help="a bug that has to be caught")
@@ -38,7 +38,8 @@ def main() -> int:
     chosen = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed
     began_at = time.monotonic()
-    result = asyncio.run(run(Options(chosen.seconds, seed, chosen.servers, chosen.plant, chosen.evidence), print))
+    plants = () if chosen.plant is None else (chosen.plant,)
+    result = asyncio.run(run(Options(chosen.seconds, seed, chosen.servers, plants, chosen.evidence), print))
     _tell(result, show_errors=chosen.errors)
     print(f"{time.monotonic() - began_at:.0f} s; the same dice again: make chaos ARGS='--seed {seed}'")
     if chosen.plant is None:

@@ -173,7 +173,8 @@ def effects(calls: Calls, log: Sequence[Event]) -> list[str]:
     for event in log:
         for method, (field, type_) in _CREATED.items():
             if event.type == type_:
-                made[method, getattr(event, field).metadata["key"]].add(event.object_id)
+                # To look with [] for a key that is not there would add it to the event.
+                made[method, getattr(event, field).metadata.get("key", "")].add(event.object_id)
     found = []
     for change in calls.changes:
         if change.method not in _CREATED:

@@ -54,6 +54,8 @@ class Calls:
     """Calls to any of the servers by one account. `until` is when callers give up, by `time.monotonic`."""
 
     def __init__(self, targets: Sequence[str], api_key: str) -> None:
+        self.targets = targets
+        self.api_key = api_key
         self.clients = [BillingClient(target, api_key, retry=_ONCE) for target in targets]
         self.changes: list[Change] = []
         self.counts: Counter[str] = Counter()

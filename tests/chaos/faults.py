@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, get_args
 
 from tests.chaos.database import HarmedDatabase
 from tests.chaos.processes import GatewayProcess, ServerProcess
+from tests.chaos.receivers import Receiver
 from tests.proxy import Cut
 
 CUTTING_SECONDS: Final = 2.5
@@ -29,6 +30,7 @@ class Victims:
     gateway: GatewayProcess
     database: HarmedDatabase
     seed: int
+    receivers: list[Receiver] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
 
@@ -110,6 +112,17 @@ async def kill_gateway(victims: Victims, dice: random.Random) -> None:
     await victims.gateway.start(victims.seed)
 
 
+async def send_receiver_away(victims: Victims, dice: random.Random) -> None:
+    """Nobody listens where an endpoint's webhooks go, for a while."""
+    receiver = dice.choice(victims.receivers)
+    victims.counts["receivers away"] += 1
+    await receiver.close()
+    try:
+        await asyncio.sleep(dice.uniform(0.5, 4))
+    finally:
+        await receiver.open()
+
+
 FAULTS: Final = (
     Fault(8, kill_server),
     Fault(3, shoot_database),
@@ -118,6 +131,7 @@ FAULTS: Final = (
     Fault(2, freeze_server),
     Fault(2, slow_database),
     Fault(2, break_connections),
+    Fault(2, send_receiver_away),
     Fault(1, kill_all_servers),
 )
 """Each comes once, in this order, before any comes again."""

@@ -3,7 +3,8 @@
 It loses requests before they have an effect, loses answers after it, answers late and so in another order, takes
 requests twice, and says that it is still deciding. Which of them happens to a call follows from the seed, the key
 and how often the call was made for it. A token says what becomes of charges made with it, one word per attempt of
-the invoice, the last word for all that follow: `decline,succeed`.
+the invoice, the last word for all that follow: `decline,succeed`. The answer to a charge with the token `silent` is
+always lost, until it is asked for again.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ LATENCY_SECONDS_MAX: Final = 0.03
 
 _RESULTS: Final = {
     "succeed": pb.ChargeResult(status=pb.CHARGE_STATUS_SUCCEEDED),
+    "silent": pb.ChargeResult(status=pb.CHARGE_STATUS_SUCCEEDED),
     "decline": pb.ChargeResult(
         status=pb.CHARGE_STATUS_FAILED, code="card_declined", decline_code="insufficient_funds", message="no money"
     ),
@@ -98,6 +100,8 @@ class Gateway(PaymentGatewayServicer):
 
     async def _carry_out(self, kind: Kind, request: Any, context: Context) -> Entry:
         fault, dice = self._fault(kind, request.idempotency_key)
+        if self._seed is not None and kind == "charge" and request.token == "silent":
+            fault = "the answer is lost" if self._times[f"{kind}:{request.idempotency_key}"] == 1 else fault
         if fault == "the request is lost":
             await context.abort(grpc.StatusCode.UNAVAILABLE, fault)
         await asyncio.sleep(dice.uniform(0, LATENCY_SECONDS_MAX))

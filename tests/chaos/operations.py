@@ -44,6 +44,7 @@ from billing.v1.subscription_service_pb2 import (
     UpdateSubscriptionRequest,
 )
 from billing.v1.test_clock_service_pb2 import AdvanceTestClockRequest, GetTestClockRequest
+from billing.v1.webhook_service_pb2 import RotateWebhookSecretRequest
 from billing_client.errors import from_rpc_error
 from tests.chaos.calls import GaveUp
 from tests.chaos.shop import Buyer, Shop
@@ -81,13 +82,25 @@ class Operation(NamedTuple):
 async def sign_up(shop: Shop, dice: random.Random) -> None:
     """A new customer with a card and a subscription."""
     clock = shop.clock(dice)
-    made = await shop.calls.change(
-        dice, "customers", "CreateCustomer", CreateCustomerRequest(name="Ada", test_clock=clock)
-    )
+    request = CreateCustomerRequest(name="Ada", email="ada@home.example", test_clock=clock)
+    made = await shop.calls.change(dice, "customers", "CreateCustomer", request)
     buyer = Buyer(made.id, clock)
     shop.buyers.append(buyer)
     await _attach(shop, dice, buyer)
     await _subscribe(shop, dice, buyer)
+
+
+async def pay_unheard(shop: Shop, dice: random.Random) -> None:
+    """A new customer whose first payment succeeds without an answer: what every storm begins with."""
+    request = CreateCustomerRequest(name="Ada", email="ada@home.example", test_clock=dice.choice(list(shop.times)))
+    buyer = Buyer((await shop.calls.change(dice, "customers", "CreateCustomer", request)).id, request.test_clock)
+    card = AttachPaymentMethodRequest(customer=buyer.id, token="silent", set_default=True)
+    await shop.calls.change(dice, "customers", "AttachPaymentMethod", card)
+    items = [ItemParams(price=dice.choice(shop.prices), quantity=1)]
+    subscribing = CreateSubscriptionRequest(customer=buyer.id, items=items)
+    made = await shop.calls.change(dice, "subscriptions", "CreateSubscription", subscribing)
+    buyer.subscriptions.append(made.id)
+    shop.buyers.append(buyer)
 
 
 async def another_card(shop: Shop, dice: random.Random) -> None:
@@ -239,6 +252,19 @@ async def look(shop: Shop, dice: random.Random) -> None:
     await shop.calls.read(dice, "event_log", "ListEvents", ListEventsRequest(page_size=50))
 
 
+async def be_a_neighbour(shop: Shop, dice: random.Random) -> None:
+    """Something happens in another account."""
+    await shop.neighbour.calls.change(dice, "customers", "CreateCustomer", CreateCustomerRequest(name="Eve"))
+
+
+async def rotate_secret(shop: Shop, dice: random.Random) -> None:
+    """An endpoint gets another secret; the old one is good for another hour."""
+    receiver = dice.choice(shop.audience.receivers)
+    request = RotateWebhookSecretRequest(id=receiver.endpoint, grace_seconds=3_600)
+    made = await shop.calls.change(dice, "webhooks", "RotateWebhookSecret", request)
+    receiver.secrets.append(made.secret)
+
+
 async def move_clock(shop: Shop, dice: random.Random) -> None:
     """Time passes for a quarter of the customers: renewals, retries, expiries. Whoever asked may go away."""
     clock = dice.choice(list(shop.times))
@@ -288,5 +314,7 @@ OPERATIONS: Final = (
     Operation(4, refund),
     Operation(4, adjust),
     Operation(2, look),
+    Operation(2, be_a_neighbour),
+    Operation(1, rotate_secret),
     Operation(10, move_clock),
 )

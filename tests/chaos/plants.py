@@ -1,11 +1,12 @@
-"""Servers with a bug planted in them: what the audit must catch before its silence means anything.
+"""Servers with bugs planted in them: what the audit must catch before its silence means anything.
 
-`python -m tests.chaos.plants NAME` runs the server as `python -m billing_server` does, with the bug. Nothing of it
+`python -m tests.chaos.plants NAME…` runs the server as `python -m billing_server` does, with the bugs. Nothing of it
 is in the server's own code.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
 from collections.abc import Callable, Sequence
@@ -15,12 +16,19 @@ import msgspec
 
 from billing_server.__main__ import main as serve
 from billing_server.delivery import streams
+from billing_server.delivery.mail import Mail
+from billing_server.delivery.webhooks import Claimed, Outcome, WebhookDispatcher
 from billing_server.domain.commands import ChargeOutcome
+from billing_server.domain.consumption import Hand, Reading
+from billing_server.domain.message import Message
 from billing_server.domain.payment import PaymentError
+from billing_server.domain.webhook import WebhookDelivery
 from billing_server.engine import session
 from billing_server.gateways.port import ChargeRequest
 from billing_server.gateways.remote import RemoteGateway
 from billing_server.store import database
+from billing_server.store.message import Tried
+from billing_server.store.webhook import WebhookTried
 
 
 def charge_twice() -> None:
@@ -87,6 +95,57 @@ def skip_event() -> None:
     setattr(streams, "event_batch_bytes", gappy)  # noqa: B010  # the plant
 
 
+def early_webhook() -> None:
+    """A webhook is taken to be delivered before it is sent."""
+    attempt = WebhookDispatcher._try
+    sending: set[asyncio.Task[Outcome]] = set()
+
+    async def hasty(self: WebhookDispatcher, account_id: str, claimed: Claimed, delivery: WebhookDelivery) -> Outcome:
+        task = asyncio.create_task(attempt(self, account_id, claimed, delivery))
+        sending.add(task)
+        task.add_done_callback(sending.discard)
+        tried = WebhookTried(id=delivery.id, attempts=delivery.attempts, response_status=200)
+        return Outcome(tried=tried, answered_well=True)
+
+    setattr(WebhookDispatcher, "_try", hasty)  # noqa: B010  # the plant
+
+
+def early_letter() -> None:
+    """A message is taken to be sent before its letter is handed over."""
+    attempt = Mail._try
+    sending: set[asyncio.Task[Tried]] = set()
+
+    async def hasty(self: Mail, message: Message) -> Tried:
+        task = asyncio.create_task(attempt(self, message))
+        sending.add(task)
+        task.add_done_callback(sending.discard)
+        return Tried(id=message.id, attempts=message.attempts)
+
+    setattr(Mail, "_try", hasty)  # noqa: B010  # the plant
+
+
+def early_position() -> None:
+    """A durable consumer's position moves when events are delivered, before they are acknowledged."""
+    admit = Hand.admit
+
+    def hasty(self: Hand, reading: Reading, events: Any, scanned_to: int, now: float) -> Any:
+        given = admit(self, reading, events, scanned_to, now)
+        self.acknowledge([event.position for event in given])
+        return given
+
+    setattr(Hand, "admit", hasty)  # noqa: B010  # the plant
+
+
+def disorder() -> None:
+    """A durable consumer is given the events of a batch last one first."""
+    admit = Hand.admit
+
+    def backwards(self: Hand, reading: Reading, events: Any, scanned_to: int, now: float) -> Any:
+        return admit(self, reading, events, scanned_to, now)[::-1]
+
+    setattr(Hand, "admit", backwards)  # noqa: B010  # the plant
+
+
 PLANTS: Final[dict[str, Callable[[], None]]] = {
     "charge-twice": charge_twice,
     "forget-event": forget_event,
@@ -94,12 +153,17 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
     "silence-is-failure": silence_is_failure,
     "forget-key": forget_key,
     "skip-event": skip_event,
+    "early-webhook": early_webhook,
+    "early-letter": early_letter,
+    "early-position": early_position,
+    "disorder": disorder,
 }
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Plant the bug, and serve."""
-    PLANTS[arguments[0]]()
+    """Plant the bugs, and serve."""
+    for name in arguments:
+        PLANTS[name]()
     return serve([])
 
 

@@ -76,12 +76,14 @@ class ChildProcess:
 
 
 class ServerProcess(ChildProcess):
-    """`python -m billing_server` on a database and a gateway; with a plant, the server with that bug in it."""
+    """`python -m billing_server` on a database, a gateway and a post office; with plants, with these bugs in it."""
 
-    def __init__(self, name: str, folder: Path, database_url: str, gateway: str, plant: str | None) -> None:
+    def __init__(
+        self, name: str, folder: Path, database_url: str, gateway: str, mail_port: int, plants: Sequence[str]
+    ) -> None:
         self.target = f"127.0.0.1:{free_port()}"
         self._data = folder / name
-        self._plant = plant
+        self._plants = plants
         self._starting = asyncio.Lock()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BILLING_")}
         environment |= {
@@ -92,6 +94,11 @@ class ServerProcess(ChildProcess):
             "BILLING_GATEWAY_TARGET": gateway,
             "BILLING_DRAIN_SECONDS": "5",
             "BILLING_LOG_LEVEL": "warning",
+            "BILLING_WEBHOOK_ALLOW_PRIVATE": "true",
+            "BILLING_SMTP_HOST": "127.0.0.1",
+            "BILLING_SMTP_PORT": str(mail_port),
+            "BILLING_SMTP_FROM": "billing@shop.example",
+            "BILLING_SMTP_TEST_CLOCKS": "true",
         }
         super().__init__(name, folder, environment)
 
@@ -114,7 +121,7 @@ class ServerProcess(ChildProcess):
         while time.monotonic() < give_up_at:
             if not self.runs:
                 address.unlink(missing_ok=True)
-                module = ["billing_server"] if self._plant is None else ["tests.chaos.plants", self._plant]
+                module = ["tests.chaos.plants", *self._plants] if self._plants else ["billing_server"]
                 self.launch(["-m", *module])
             if address.exists():
                 return

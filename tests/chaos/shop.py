@@ -22,6 +22,7 @@ from billing.v1.catalog_model_pb2 import INTERVAL_MONTH, INTERVAL_WEEK, Recurrin
 from billing.v1.catalog_service_pb2 import CreatePriceRequest, CreateProductRequest
 from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
 from tests.chaos.calls import Calls
+from tests.chaos.listeners import Audience
 
 CLOCKS: Final = 8
 START: Final = 1_767_225_600
@@ -39,13 +40,19 @@ class Buyer:
 
 @dataclass
 class Shop:
-    """Made by `open_shop`. `times` are the test clocks and where they stand."""
+    """Made by `open_shop`. `times` are the test clocks and where they stand; the `neighbour` is another account's."""
 
-    calls: Calls
+    audience: Audience
+    neighbour: Audience
     prices: list[str]
     times: dict[str, int]
     moving: set[str] = field(default_factory=set)
     buyers: list[Buyer] = field(default_factory=list)
+
+    @property
+    def calls(self) -> Calls:
+        """Calls by the shop's account."""
+        return self.audience.calls
 
     def clock(self, dice: random.Random) -> str:
         """One of the test clocks, or "" for real time."""
@@ -56,8 +63,11 @@ class Shop:
         return dice.choice(self.buyers[-60:]) if self.buyers else None
 
 
-async def open_shop(calls: Calls, dice: random.Random) -> Shop:
-    """Prices and test clocks, made in peace."""
+async def open_shop(audience: Audience, neighbour: Audience, dice: random.Random) -> Shop:
+    """Prices, test clocks and webhook endpoints, made in peace."""
+    calls = audience.calls
+    for one in (audience, neighbour):
+        await one.subscribe(dice)
     product = await calls.change(dice, "catalog", "CreateProduct", CreateProductRequest(name="Plan"))
     prices = []
     for amount, interval in ((1500, INTERVAL_MONTH), (4900, INTERVAL_MONTH), (700, INTERVAL_WEEK)):
@@ -73,7 +83,7 @@ async def open_shop(calls: Calls, dice: random.Random) -> Shop:
     for number in range(CLOCKS):
         clock: Any = CreateTestClockRequest(name=f"clock {number}", frozen_time=Timestamp(seconds=START))
         times[(await calls.change(dice, "test_clocks", "CreateTestClock", clock)).id] = START
-    return Shop(calls, prices, times)
+    return Shop(audience, neighbour, prices, times)
 
 
 async def _automate(calls: Calls, dice: random.Random) -> None:

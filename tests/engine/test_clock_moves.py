@@ -415,6 +415,29 @@ async def test_a_deleted_clock_takes_its_customers_along(world: World, engine: E
         await _advance(world, engine, clock_id, _month(3))
 
 
+async def test_a_clock_is_deleted_by_itself_when_its_lifetime_is_over(world: World, engine: Engine) -> None:
+    clock_id, busy = await _clock(world, engine), await _clock(world, engine)
+    (customer,) = await _subscribers(world, engine, clock_id, 1)
+    await _subscribers(world, engine, busy, 1, "hang")
+    moving = await _held_up(world, engine, busy, _month(2))
+    clock = await _now(world, engine, clock_id)
+    assert clock.deletes_after == clock.created + 30 * DAY
+    await engine.clocks.delete_old(world.account_id, clock.created + 30 * DAY - 1)
+    assert await _now(world, engine, clock_id) == clock
+    before = await world.events(engine)
+    await engine.clocks.delete_old(world.account_id, clock.created + 31 * DAY)
+    await engine.clocks.delete_old(world.account_id, clock.created + 31 * DAY)
+    with pytest.raises(ResourceMissing):
+        await world.get(engine, Customer, customer)
+    told = (await world.events(engine))[len(before) :]
+    assert [event.type for event in told] == ["test_helpers.test_clock.deleted"]
+    world.bank.released.set()
+    await within(moving)
+    await engine.clocks.delete_old(world.account_id, clock.created + 31 * DAY)
+    with pytest.raises(ResourceMissing):
+        await _now(world, engine, busy)
+
+
 async def test_a_clock_that_is_deleted_on_its_way_tells_its_watchers(world: World, engine: Engine) -> None:
     clock_id = await _clock(world, engine)
     await _subscribers(world, engine, clock_id, 1, "hang")

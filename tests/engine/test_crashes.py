@@ -7,37 +7,31 @@ was asked for, before it is asked what it did. Promises 1, 2, 4 and 9.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import pytest
 
 from billing_server.domain import commands as c
-from billing_server.domain.errors import Conflict, PaymentFailed
+from billing_server.domain.automation import Action, AutomationRun, Trigger
+from billing_server.domain.dunning import RetryPolicy
+from billing_server.domain.errors import PaymentFailed
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.subscription import Subscription
 from billing_server.engine.engine import Engine
-from billing_server.gateways.port import PaymentGateway
 from tests.engine.bank import FreshKeys
-from tests.engine.ledger import audit
+from tests.engine.crashes import (
+    LEASE_SECONDS,
+    Scenario,
+    brought_to_its_end,
+    killed_at_every_step,
+    prepared,
+    until_killed,
+)
 from tests.engine.times import DAY, HOUR, START, Stops
-from tests.engine.world import World, caller, collected, within
+from tests.engine.world import World, caller, collected
 
 KEY = "key_1"
-LEASE_SECONDS = 61
-
-
-class Scenario(NamedTuple):
-    """What is prepared in peace, what is done by the process that is killed, and what must have become of it.
-
-    `act` may be done again and again, by any process, until it ends well.
-    """
-
-    prepare: Callable[[World, Engine], Awaitable[Any]]
-    act: Callable[[World, Engine, Any], Awaitable[Any]]
-    expect: Callable[[World, Engine, Any], Awaitable[None]]
 
 
 # --- the scenarios
@@ -236,6 +230,108 @@ async def _two_periods(world: World, engine: Engine, _clock_id: str) -> None:
     assert world.bank.effects == 2
 
 
+# --- what automations do
+
+TEAM = ("ops@acme.test",)
+
+
+async def _automate(world: World, engine: Engine, trigger: Trigger, *actions: Action) -> None:
+    await world.ask(engine, c.UpdateSettings(company_domain="acme.test"))
+    await world.ask(engine, c.CreateAutomation(name="Steps", trigger=trigger, actions=actions))
+
+
+async def _run_of(world: World, engine: Engine) -> AutomationRun:
+    (run,) = await world.runs(engine)
+    return run
+
+
+async def _before_a_gift(world: World, engine: Engine) -> str:
+    """A new customer is credited at once, and subscribes without asking a day later; that day is almost over."""
+    gift = Action(type="credit_customer_balance", amount=300, currency="usd")
+    subscribing = Action(type="create_subscription", delay_seconds=DAY, price=world.price)
+    await _automate(world, engine, "customer_created", gift, subscribing)
+    customer = await world.customer(engine)
+    world.time.pass_(DAY - HOUR)
+    return customer
+
+
+async def _given_once(world: World, engine: Engine, _customer: str) -> None:
+    assert [step.result for step in (await _run_of(world, engine)).steps] == ["done", "done"]
+    (invoice,) = await world.invoices(engine)
+    assert (invoice.status, invoice.amount_due) == ("paid", 700)
+    assert [attempt.amount for attempt in await world.attempts(engine)] == [700]
+    assert world.bank.effects == 1
+
+
+async def _dunned(world: World, engine: Engine, *actions: Action, token: str) -> None:
+    """A renewal that failed, and the run that it began."""
+    await _automate(world, engine, "subscription_payment_fails", *actions)
+    customer = await world.customer(engine)
+    await world.subscribe(engine, customer)
+    await world.ask(engine, c.AttachPaymentMethod(customer=customer, token=token, set_default=True))
+    world.time.pass_(31 * DAY)
+    await world.work_off(engine)
+    world.time.pass_(HOUR)
+    await world.work_off(engine, rounds=2)
+
+
+async def _before_a_step_that_charges(world: World, engine: Engine) -> None:
+    """A retry policy of an automation, whose first retry is due in an hour."""
+    retrying = Action(type="start_retry_policy", retry_policy=RetryPolicy("custom", (3,)))
+    giving_up = Action(type="cancel_subscription", delay_seconds=DAY)
+    await _dunned(world, engine, retrying, giving_up, token="decline,succeed")
+    world.time.pass_(3 * DAY - HOUR)
+
+
+async def _charged_once_more(world: World, engine: Engine, _state: None) -> None:
+    renewal = (await world.invoices(engine))[-1]
+    assert (renewal.status, renewal.attempt_count) == ("paid", 2)
+    assert world.bank.effects == 2
+    assert (await _run_of(world, engine)).end_reason == "invoice_paid"
+    assert len(await world.subscriptions(engine, statuses=("active",))) == 1
+
+
+async def _before_steps_that_give_up(world: World, engine: Engine) -> None:
+    """The team is told in an hour; another hour later the subscription is ended, and with it the invoice given up."""
+    telling = Action(type="send_team_email", delay_seconds=DAY, recipients=TEAM, memo="They do not pay")
+    canceling = Action(type="cancel_subscription", delay_seconds=HOUR)
+    writing_off = Action(type="mark_invoice_uncollectible")
+    await _dunned(world, engine, telling, canceling, writing_off, token="decline")
+    world.time.pass_(DAY - HOUR)
+
+
+async def _let_hours_pass(world: World, engine: Engine, _state: None) -> None:
+    for _ in range(3):
+        world.time.pass_(HOUR)
+        await world.work_off(engine)
+
+
+async def _gave_up_once(world: World, engine: Engine, _state: None) -> None:
+    run = await _run_of(world, engine)
+    assert [step.result for step in run.steps] == ["done", "done", "done"]
+    assert (await world.invoices(engine))[-1].status == "uncollectible"
+    assert len(await world.subscriptions(engine, statuses=("canceled",))) == 1
+    types = Counter(event.type for event in await world.events(engine))
+    assert types["customer.subscription.deleted"] == types["invoice.marked_uncollectible"] == 1
+    memos = [message for message in await world.messages(engine) if message.kind == "team_memo"]
+    assert [message.recipient for message in memos] == list(TEAM)
+
+
+async def _voided_by_hand(world: World, engine: Engine, _state: None) -> object:
+    """Voiding the invoice ends the run that was about it."""
+    renewal = (await world.invoices(engine))[-1]
+    return await world.ask(engine, c.VoidInvoice(id=renewal.id), KEY)
+
+
+async def _ended_by_voiding(world: World, engine: Engine, _state: None) -> None:
+    renewal = (await world.invoices(engine))[-1]
+    assert renewal.status == "void"
+    assert (await _run_of(world, engine)).end_reason == "invoice_voided"
+    await world.pass_time(engine, 5 * DAY)
+    assert world.bank.effects == 1
+    assert len(await world.subscriptions(engine, statuses=("canceled",))) == 0
+
+
 SCENARIOS = {
     "subscribe": Scenario(_payer, _subscribe, _one_paid_subscription),
     "subscribe or nothing": Scenario(_payer, _subscribe_or_nothing, _one_paid_subscription),
@@ -247,6 +343,10 @@ SCENARIOS = {
     "a retry": Scenario(_before_a_retry, _let_time_work, _retried_once),
     "a late success": Scenario(_before_a_late_success, _let_time_work, _refunded_once),
     "a refund": Scenario(_paid, _refund, _given_back_once),
+    "an automation's gift": Scenario(_before_a_gift, _let_time_work, _given_once),
+    "an automation that charges": Scenario(_before_a_step_that_charges, _let_time_work, _charged_once_more),
+    "an automation that gives up": Scenario(_before_steps_that_give_up, _let_hours_pass, _gave_up_once),
+    "an automation ended by voiding": Scenario(_before_a_step_that_charges, _voided_by_hand, _ended_by_voiding, 3),
     "a test clock": Scenario(_on_a_clock, _move, _two_periods),
 }
 
@@ -254,73 +354,9 @@ SCENARIOS = {
 # --- killing
 
 
-async def _prepared(world: World, scenario: Scenario) -> Any:
-    peaceful = await world.process()
-    await world.open_account(peaceful)
-    state = await scenario.prepare(world, peaceful)
-    await world.end(peaceful)
-    return state
-
-
-async def _until_killed(
-    world: World, scenario: Scenario, state: Any, stops: Stops, gateway: PaymentGateway | None = None
-) -> bool:
-    """Act in a process that dies at its stop; whether it came so far."""
-    doomed = await world.process(stops=stops, gateway=gateway)
-    acting = asyncio.create_task(_acted(scenario.act(world, doomed, state)))
-    reaching = asyncio.create_task(stops.reached.wait())
-    await within(asyncio.wait({acting, reaching}, return_when=asyncio.FIRST_COMPLETED))
-    died = stops.reached.is_set()
-    reaching.cancel()
-    await world.kill(doomed, acting)
-    return died
-
-
-async def _acted(act: Awaitable[Any]) -> bool:
-    """Whether the act ended well; a repeated request may be told to come again."""
-    try:
-        await act
-    except Conflict:
-        return False
-    return True
-
-
-async def _brought_to_its_end(world: World, scenario: Scenario, state: Any) -> None:
-    """The next process: callers repeat their requests, leases end, and all is well."""
-    second = await world.process()
-    try:
-        await _ended_well(world, second, scenario, state)
-    finally:
-        await world.close()
-
-
-async def _ended_well(world: World, second: Engine, scenario: Scenario, state: Any) -> None:
-    for _ in range(4):
-        if await within(_acted(scenario.act(world, second, state))):
-            break
-        await world.pass_time(second, LEASE_SECONDS)
-    else:
-        raise AssertionError("it never ended well")
-    await world.pass_time(second, LEASE_SECONDS)
-    await audit(world, second)
-    await scenario.expect(world, second, state)
-
-
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_process_killed_at_any_step_does_no_harm(new_world: Callable[[], World], name: str) -> None:
-    scenario = SCENARIOS[name]
-    for stop_at in itertools.count(1):
-        world = new_world()
-        state = await _prepared(world, scenario)
-        stops = Stops(stop_at)
-        if not await _until_killed(world, scenario, state, stops):
-            break
-        try:
-            await _brought_to_its_end(world, scenario, state)
-        except AssertionError as error:
-            error.add_note(f"killed at step {stop_at}: {', '.join(stops.passed)}")
-            raise
-    assert stop_at > 6, "the scenario has too few steps to be believed"
+    await killed_at_every_step(new_world, SCENARIOS[name])
 
 
 @pytest.mark.parametrize("steps", [4, 7, 11])
@@ -330,11 +366,11 @@ async def test_processes_killed_again_and_again_do_no_harm(
 ) -> None:
     scenario = SCENARIOS[name]
     world = new_world()
-    state = await _prepared(world, scenario)
+    state = await prepared(world, scenario)
     for _ in range(5):
-        await _until_killed(world, scenario, state, Stops(steps))
+        await until_killed(world, scenario, state, Stops(steps))
         world.time.pass_(LEASE_SECONDS)
-    await _brought_to_its_end(world, scenario, state)
+    await brought_to_its_end(world, scenario, state)
 
 
 @pytest.mark.parametrize("name", ["subscribe", "a renewal"])
@@ -344,7 +380,7 @@ async def test_charging_with_fresh_keys_would_be_noticed(new_world: Callable[[],
     with pytest.raises(AssertionError, match="which is no attempt"):
         for stop_at in range(1, 15):
             world = new_world()
-            state = await _prepared(world, scenario)
+            state = await prepared(world, scenario)
             stops = Stops(stop_at)
-            await _until_killed(world, scenario, state, stops, FreshKeys(world.bank, stops.at))
-            await _brought_to_its_end(world, scenario, state)
+            await until_killed(world, scenario, state, stops, FreshKeys(world.bank, stops.at))
+            await brought_to_its_end(world, scenario, state)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,12 +17,14 @@ from billing_server.engine import transactions
 from billing_server.engine.engine import Engine
 from billing_server.engine.work import Answer
 from billing_server.store.customer import CustomerFilter
-from billing_server.store.errors import CommitUnknown, StoreError, StoreUnavailable
+from billing_server.store.errors import CommitUnknown, OutcomeLost, StoreError, StoreUnavailable
 from billing_server.store.migrate import migrate
+from billing_server.store.transaction_id import TransactionId
+from billing_server.store.unit import Unit
 from tests.conftest import POSTGRES_SETTINGS, temporary_data_directory
 from tests.engine.ledger import audit
 from tests.engine.times import DAY, HOUR, START
-from tests.engine.world import World, caller, outcomes, within
+from tests.engine.world import SECONDS_MAX, World, caller, outcomes, within
 from tests.proxy import Cut, Proxy, proxy_to
 
 CUTS: tuple[Cut, ...] = ("the request is lost", "the answer is lost")
@@ -65,7 +69,7 @@ async def test_not_asking_the_database_would_be_noticed(
 ) -> None:
     """The calibration of the test above: whoever guesses is wrong half of the time."""
 
-    async def guessed(_transaction: int) -> bool:
+    async def guessed(_transaction: TransactionId) -> bool:
         return believed
 
     monkeypatch.setattr(behind.store, "committed", guessed)
@@ -120,9 +124,9 @@ async def test_a_question_that_gets_no_answer_at_first_is_asked_again(
 ) -> None:
     monkeypatch.setattr(transactions, "QUESTION_PAUSES", (0.02,) * 20)
     committed = behind.store.committed
-    asked: list[int] = []
+    asked: list[TransactionId] = []
 
-    async def away_at_first(transaction: int) -> bool:
+    async def away_at_first(transaction: TransactionId) -> bool:
         asked.append(transaction)
         if len(asked) < 4:
             raise StoreUnavailable("a planted outage")
@@ -139,7 +143,7 @@ async def test_what_stays_unknown_is_not_done_again(
     """Nobody can tell: the callers are told so, and no half of the batch is run again."""
     monkeypatch.setattr(transactions, "QUESTION_PAUSES", (0.01, 0.01))
 
-    async def nobody_knows(_transaction: int) -> bool:
+    async def nobody_knows(_transaction: TransactionId) -> bool:
         raise StoreError("the outcome is not known any more")
 
     monkeypatch.setattr(behind.store, "committed", nobody_knows)
@@ -195,13 +199,21 @@ async def test_connections_that_break_in_the_middle_leave_nothing_half_done(
 
 # --- a database that is restarted
 
+# What is not waited for is lost for certain when PostgreSQL is shot, and nobody but the test takes numbers.
+SETTINGS = {
+    **POSTGRES_SETTINGS,
+    "wal_writer_delay": "10000ms",
+    "wal_writer_flush_after": "1GB",
+    "autovacuum": "off",
+}
+
 
 @pytest.fixture
 async def own_postgres() -> AsyncIterator[EmbeddedPostgres]:
     """A PostgreSQL that this test may restart."""
     with (
         temporary_data_directory() as directory,
-        EmbeddedPostgres(directory, settings=POSTGRES_SETTINGS) as postgres,
+        EmbeddedPostgres(directory, settings=SETTINGS) as postgres,
     ):
         await migrate(postgres.database_url)
         yield postgres
@@ -247,4 +259,100 @@ async def test_a_restart_of_the_database_in_the_middle_loses_nothing(
         page = await view.page(CustomerFilter(), limit=100)
     assert sum((customer.name or "").isdigit() for customer in page.items) == 30
     await audit(world, engine)
+    await world.end(engine)
+
+
+async def _shoot(postgres: EmbeddedPostgres) -> None:
+    """End PostgreSQL without a word, and let it recover."""
+    assert postgres.process_id is not None
+    os.kill(postgres.process_id, signal.SIGQUIT)
+    async with asyncio.timeout(SECONDS_MAX):
+        while postgres.process_id is not None:  # noqa: ASYNC110  # no event comes from another process
+            await asyncio.sleep(0.02)
+    await asyncio.to_thread(postgres.stop)
+    await asyncio.to_thread(postgres.start)
+
+
+async def _lost_in_a_crash(postgres: EmbeddedPostgres, world: World, engine: Engine) -> TransactionId:
+    """A transaction of which nothing reached the disk before PostgreSQL was shot."""
+    with pytest.raises(CommitUnknown) as failed:
+        async with engine.store.transaction(world.account_id) as unit:
+            await unit.open()
+            await _shoot(postgres)
+    assert failed.value.transaction is not None
+    return failed.value.transaction
+
+
+async def test_a_number_given_again_after_a_crash_is_not_taken_for_the_lost_transaction(
+    own_postgres: EmbeddedPostgres, world: World
+) -> None:
+    """PostgreSQL forgets the number of a transaction that a crash took whole, and gives it to the next one."""
+    world.database_url = own_postgres.database_url
+    engine = await world.process(connections=2)
+    await world.open_account(engine)
+    lost = await _lost_in_a_crash(own_postgres, world, engine)
+    assert not await engine.store.committed(lost), "a number that nobody has yet"
+
+    given: list[TransactionId] = []
+    while not given or given[-1].number < lost.number:
+        async with engine.store.transaction(world.account_id) as unit:
+            given.append((await unit.open()).transaction)
+    assert given[-1].number == lost.number, "the number was not given again"
+
+    assert await engine.store.committed(given[-1])
+    with pytest.raises(OutcomeLost):
+        await engine.store.committed(lost)
+    with pytest.raises(CommitUnknown):
+        await transactions.took_effect(engine.store, lost)
+    await world.end(engine)
+
+
+async def test_a_transaction_that_a_crash_lost_is_run_again(own_postgres: EmbeddedPostgres, world: World) -> None:
+    world.database_url = own_postgres.database_url
+    engine = await world.process(connections=2)
+    await world.open_account(engine)
+    runs: list[int] = []
+
+    async def body(unit: Unit) -> int:
+        runs.append((await unit.open()).transaction.number)
+        if len(runs) == 1:
+            await _shoot(own_postgres)
+        return len(runs)
+
+    assert await transactions.committed(engine.store, world.account_id, body) == 2
+    await world.end(engine)
+
+
+async def test_a_backend_that_dies_is_a_crash_and_a_planned_restart_is_none(
+    own_postgres: EmbeddedPostgres, world: World
+) -> None:
+    """PostgreSQL recovers in place when one of its backends is killed; its start time does not tell."""
+    world.database_url = own_postgres.database_url
+    engine = await world.process(connections=1)
+    await world.open_account(engine)
+
+    async def made() -> TransactionId:
+        async with engine.store.transaction(world.account_id) as unit:
+            return (await unit.open()).transaction
+
+    async def when_back() -> TransactionId:
+        for _ in range(200):
+            try:
+                return await made()
+            except StoreError:
+                await asyncio.sleep(0.05)
+        raise AssertionError("the database never came back")
+
+    before = await made()
+    await asyncio.to_thread(own_postgres.stop)
+    await asyncio.to_thread(own_postgres.start)
+    planned = await when_back()
+    assert planned.recovery == before.recovery
+    assert await engine.store.committed(before)
+
+    (backend,) = await world.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'billing-server'")
+    os.kill(backend["pid"], signal.SIGKILL)
+    assert (await when_back()).recovery != planned.recovery
+    with pytest.raises(OutcomeLost):
+        await engine.store.committed(planned)
     await world.end(engine)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from billing_server.domain.message import Message
+from billing_server.store.consumer import Met, Share, Stored
 from billing_server.store.database import Database
+from billing_server.store.message import Tried
 from billing_server.store.store import Store
 from billing_server.store.unit import Opening, Unit
+from billing_server.store.webhook import WebhookUnit
+
+T = TypeVar("T")
 
 START: Final = 4_102_444_800
 """2100-01-01T00:00:00Z, where the hand-driven time begins: nothing of it is ever due in real time."""
@@ -80,6 +87,49 @@ class TimedStore(Store):
             yield unit
             await self.stops.at("a transaction is about to commit")
         await self.stops.at("a transaction has committed")
+
+    @contextlib.asynccontextmanager
+    async def webhooks(self, account_id: str) -> AsyncIterator[WebhookUnit]:
+        await self.stops.at("a transaction on webhooks begins")
+        async with super().webhooks(account_id) as unit:
+            yield unit
+            await self.stops.at("a transaction on webhooks is about to commit")
+        await self.stops.at("a transaction on webhooks has committed")
+
+    async def webhook_endpoints_behind(self) -> list[tuple[str, str]]:
+        behind = await super().webhook_endpoints_behind()
+        return [found for found in behind if found[0] in self.accounts]
+
+    async def webhook_endpoints_due(self, now: int | None = None) -> list[tuple[str, str, int]]:
+        due = await super().webhook_endpoints_due(self.time.now if now is None else now)
+        return [found for found in due if found[0] in self.accounts]
+
+    async def accounts_with_due_messages(self) -> list[str]:
+        return [account_id for account_id in await super().accounts_with_due_messages() if account_id in self.accounts]
+
+    async def claim_messages(self, account_id: str, limit: int, lease_seconds: int) -> list[Message]:
+        return await self._between(
+            "claiming letters", partial(super().claim_messages, account_id, limit, lease_seconds)
+        )
+
+    async def settle_messages(self, account_id: str, tried: Sequence[Tried]) -> int:
+        return await self._between("settling letters", partial(super().settle_messages, account_id, tried))
+
+    async def meet_consumer(self, account_id: str, share: Share, lease_seconds: float) -> Met:
+        return await self._between("a meeting", partial(super().meet_consumer, account_id, share, lease_seconds))
+
+    async def store_share(self, account_id: str, share: Share) -> Stored:
+        return await self._between("storing a share", partial(super().store_share, account_id, share))
+
+    async def leave_consumer(self, account_id: str, share: Share) -> None:
+        await self._between("leaving", partial(super().leave_consumer, account_id, share))
+
+    async def _between(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
+        """A transaction, with a step before and one after it."""
+        await self.stops.at(f"before {what}")
+        result = await work()
+        await self.stops.at(f"after {what}")
+        return result
 
     def _put_under_control(self, unit: Unit) -> None:
         by_the_database = unit.open

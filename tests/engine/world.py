@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
@@ -17,20 +17,24 @@ import msgspec
 
 from billing_server.domain import commands as c
 from billing_server.domain.account import Account
+from billing_server.domain.automation import AutomationRun
 from billing_server.domain.catalog import Price, Product, Recurring
 from billing_server.domain.customer import BalanceTransaction, Customer
 from billing_server.domain.errors import DomainError
 from billing_server.domain.invoice import Invoice
+from billing_server.domain.message import Message
 from billing_server.domain.payment import PaymentAttempt, Refund
 from billing_server.domain.subscription import Subscription
 from billing_server.engine.engine import Engine
 from billing_server.engine.ids import IdSource
 from billing_server.engine.work import Answer, Answered, Caller, Work
 from billing_server.gateways.port import PaymentGateway
+from billing_server.store.automation import AutomationRunFilter
 from billing_server.store.customer import BalanceTransactionFilter
 from billing_server.store.database import Database
 from billing_server.store.event import StoredEvent
 from billing_server.store.invoice import InvoiceFilter
+from billing_server.store.message import MessageFilter
 from billing_server.store.payment import PaymentAttemptFilter, RefundFilter
 from billing_server.store.subscription import SubscriptionFilter
 from tests.engine.bank import Bank, ScriptedGateway
@@ -105,12 +109,7 @@ class World:
         store.break_off()
         # What is in the middle of a query comes to its next step, and stays there.
         await asyncio.sleep(0.005)
-        tasks: set[asyncio.Task[Any]] = set(callers)
-        while tasks:
-            for task in tasks:
-                task.cancel()
-            await within(asyncio.wait(tasks))
-            tasks = {task for task in asyncio.all_tasks() - others if of_the_engine(task)}
+        await within(_cancel_all(lambda: {*callers, *filter(of_the_engine, asyncio.all_tasks() - others)}))
 
     async def close(self) -> None:
         """End all processes that still run."""
@@ -208,6 +207,14 @@ class World:
         """Subscriptions, oldest first."""
         return await self._all(engine, SubscriptionFilter(**wanted))
 
+    async def runs(self, engine: Engine, **wanted: Any) -> list[AutomationRun]:
+        """Runs of automations, oldest first."""
+        return await self._all(engine, AutomationRunFilter(**wanted))
+
+    async def messages(self, engine: Engine, **wanted: Any) -> list[Message]:
+        """E-mail messages, oldest first."""
+        return await self._all(engine, MessageFilter(**wanted))
+
     async def _all(self, engine: Engine, wanted: Any) -> list[Any]:
         found: list[Any] = []
         cursor = None
@@ -265,6 +272,16 @@ class World:
             return list(await connection.fetch(statement, *parameters))
         finally:
             await connection.close()
+
+
+async def _cancel_all(found: Callable[[], set[asyncio.Task[Any]]]) -> None:
+    """Cancel tasks, and those that they begin when they are canceled and wait for, until none is left."""
+    canceled: set[asyncio.Task[Any]] = set()
+    while tasks := {task for task in found() if not task.done()}:
+        for task in tasks - canceled:
+            task.cancel()
+        canceled |= tasks
+        await asyncio.wait(tasks, timeout=0.01)
 
 
 def of_the_engine(task: asyncio.Task[Any]) -> bool:

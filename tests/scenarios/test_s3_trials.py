@@ -110,6 +110,16 @@ async def test_58_and_59_no_payment_method(client: BillingClient, behavior: str,
     assert len(await world.invoices(subscription)) == 1
 
 
+@pytest.mark.parametrize(("behavior", "status"), [("cancel", "canceled"), ("pause", "paused")])
+async def test_58_and_59_no_payment_method_when_it_is_ended_at_once(
+    client: BillingClient, behavior: str, status: str
+) -> None:
+    world, _, subscription = await _trial(client, None, missing_payment_method=behavior)
+    await world.advance("2025-03-05")
+    assert word(await world.update(subscription, trial_end_now=True), "status") == status
+    assert len(await world.invoices(subscription)) == 1
+
+
 async def test_60_no_payment_method_create_invoice(client: BillingClient) -> None:
     world, _, subscription = await _trial(client, None)
     await world.advance("2025-03-15")
@@ -197,6 +207,21 @@ async def test_trial_over_on_the_statement(client: BillingClient) -> None:
     _, first, second = await world.invoices(subscription.id)
     assert first.statement_descriptor == "ACME ENTER* TRIAL OVER"
     assert second.statement_descriptor == "ACME ENTERTAINMENT"
+
+
+async def test_trial_over_on_the_first_charge_not_on_an_invoice_of_nothing(client: BillingClient) -> None:
+    world = await World.begin(client, "2025-03-01")
+    await world.settings(statement_descriptor="ACME ENTERTAINMENT")
+    customer = await world.customer()
+    metered = await world.metered(await world.meter())
+    subscription = await world.subscribe(customer, metered, trial_period_days=14)
+    await world.advance("2025-03-20")
+    await world.use(customer, 500)
+    await world.advance("2025-05-16")
+    _, free, charged, later = await world.invoices(subscription.id)
+    assert (free.amount_due, free.statement_descriptor) == (0, "ACME ENTERTAINMENT")
+    assert (charged.amount_paid, charged.statement_descriptor) == (5000, "ACME ENTER* TRIAL OVER")
+    assert later.statement_descriptor == "ACME ENTERTAINMENT"
 
 
 async def test_one_off_fee_with_a_trial_is_charged_at_once(client: BillingClient) -> None:

@@ -16,6 +16,7 @@ from billing_server.store.errors import (
     StoreUnavailable,
 )
 from billing_server.store.store import Store
+from billing_server.store.transaction_id import TransactionId
 from tests.store import samples
 
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'billing-server'"
@@ -117,7 +118,7 @@ async def test_the_outcome_of_a_transaction_can_be_asked_for(store: Store, accou
     assert await store.committed(committed)
     assert not await store.committed(aborted)
     with pytest.raises(StoreError, match="not known"):
-        await store.committed(3)
+        await store.committed(TransactionId(3, committed.recovery))
 
 
 async def test_a_canceled_transaction_leaves_its_connection_usable(fragile: Store, account_id: str) -> None:

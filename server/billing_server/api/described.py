@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import Default
+from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME
 from grpc_reflection.v1alpha.reflection_pb2 import (
     ServerReflectionRequest,
@@ -40,13 +41,17 @@ def read_descriptors() -> FileDescriptorSet:
 
 
 class DescribedReflection:
-    """Answers reflection's questions from files with comments; finds methods, fields and enum values, too."""
+    """Answers reflection's questions from files with comments; finds methods, fields and enum values, too.
+
+    Also the details of refusals, which travel packed: without their descriptors a caller by hand sees bytes.
+    """
 
     def __init__(self, service_names: Iterable[str], descriptors: FileDescriptorSet) -> None:
         self._service_names = sorted(service_names)
         self._files = {file.name: file for file in descriptors.file}
         for name in self._service_names:
             self._add(Default().FindFileContainingSymbol(name))
+        self._add(error_details_pb2.DESCRIPTOR)
         self._file_of = {symbol: file.name for file in self._files.values() for symbol in _symbols(file)}
         self._extensions = {
             (extension.extendee.removeprefix("."), extension.number): file.name

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from billing_server.domain import cycle
+from billing_server.domain import calendar, cycle
 from billing_server.domain.errors import invalid
 from billing_server.domain.invoice import InvoiceItem, InvoiceLine
 from billing_server.domain.invoicing import check_amount, describe_item
@@ -35,8 +35,8 @@ def proration_moment(turn: Turn, subscription: Subscription, wished: int | None)
         raise invalid(
             "proration_date",
             "time_out_of_range",
-            f"it lies inside the current period, {subscription.current_period_start} to "
-            f"{subscription.current_period_end}",
+            f"must be inside the current period, {calendar.written(subscription.current_period_start)} to "
+            f"{calendar.written(subscription.current_period_end)}",
         )
     return wished
 

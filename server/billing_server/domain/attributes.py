@@ -58,6 +58,7 @@ def refuse_unchangeable(subscription: Subscription, command: UpdateSubscription)
             "subscription_paused",
             "trial and anchor of a paused subscription cannot be changed; resume it first",
             subject=subscription.id,
+            field=min(given & _NOT_WHILE_PAUSED),
         )
     if subscription.schedule is not None and given & {"cancel_at", "cancel_at_period_end"}:
         raise WrongState(
@@ -65,18 +66,21 @@ def refuse_unchangeable(subscription: Subscription, command: UpdateSubscription)
             f"the schedule '{subscription.schedule}' decides when this subscription ends; change its phases or "
             "end_behavior, or release it first",
             subject=subscription.id,
+            field=min(given & {"cancel_at", "cancel_at_period_end"}),
         )
     if command.billing_cycle_anchor_now and subscription.status == "trialing" and not command.trial_end_now:
         raise WrongState(
             "subscription_state_invalid",
             "the anchor of a trial is its end; move it by trial_end, or end the trial by trial_end_now",
             subject=subscription.id,
+            field="billing_cycle_anchor_now",
         )
     if command.trial_end_now and subscription.status != "trialing":
         raise WrongState(
             "subscription_state_invalid",
-            "only a trial can be ended; this subscription has none now",
+            f"only a trial can be ended; this subscription is {subscription.status}",
             subject=subscription.id,
+            field="trial_end_now",
         )
     if command.payment_behavior == "pending_if_incomplete":
         _check_pending_update(given, subscription)
@@ -179,7 +183,7 @@ def _cancellation(turn: Turn, subscription: Subscription, command: UpdateSubscri
             raise invalid(
                 "cancel_at",
                 "time_out_of_range",
-                "cancel_at lies in the future; cancel now by CancelSubscription",
+                f"must be after now, {calendar.written(turn.now)}; cancel now by CancelSubscription",
             )
         at_end = False
     if command.cancel_at_period_end is True:
@@ -204,7 +208,11 @@ def _pause(turn: Turn, command: UpdateSubscription) -> dict[str, Any]:
     if pause is UNSET:
         return {}
     if isinstance(pause, PauseCollection) and pause.resumes_at is not None and pause.resumes_at <= turn.now:
-        raise invalid("pause_collection.resumes_at", "time_out_of_range", "resumes_at lies in the future")
+        raise invalid(
+            "pause_collection.resumes_at",
+            "time_out_of_range",
+            f"must be after now, {calendar.written(turn.now)}; to collect again at once, unset pause_collection",
+        )
     return {"pause_collection": pause}
 
 

@@ -13,6 +13,7 @@ given or would be the answer. So is an interval count below one.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Final, Literal
 
@@ -30,6 +31,12 @@ WEEK: Final = 604_800
 
 LAST_INSTANT: Final = 253_402_300_799
 """The last second of the year 9999, the largest instant handled."""
+
+
+def written(instant: int) -> str:
+    """An instant as messages write it, and as it may be sent: "2025-02-01T00:00:00Z"."""
+    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
 
 _LAST_MONTH: Final = (9999 - 1970) * 12 + 11
 _FIXED_SECONDS: Final[dict[str, int]] = {"day": DAY, "week": WEEK}

@@ -15,6 +15,7 @@ from billing_server.domain import (
     cycle,
     pending_update,
     standing,
+    trial_ending,
     trial_notices,
     usage,
 )
@@ -68,12 +69,33 @@ def update_subscription(turn: Turn, command: UpdateSubscription) -> Subscription
     plain = plain_changes(turn, subscription, command)
     if subscription.status == "incomplete" or subscription.terminal:
         return turn.revise(subscription, plain)
+    if command.trial_end_now and trial_ending.lacks_method(turn, msgspec.structs.replace(subscription, **plain)):
+        return _end_trial_unpaid(turn, subscription, command, plain)
     change = _plan(turn, subscription, command, plain)
     # While collection is paused nobody is asked for money, so there is nothing to wait for.
     waits = command.payment_behavior == "pending_if_incomplete" and not change.after.paused_at(turn.now)
     if waits and _owes(turn, change):
         return _wait_for_payment(turn, subscription, change, trial_over=command.trial_end_now)
     return _apply(turn, subscription, change, command)
+
+
+def _end_trial_unpaid(
+    turn: Turn, subscription: Subscription, command: UpdateSubscription, plain: dict[str, Any]
+) -> Subscription:
+    """End the trial at the caller's word as time would end it without a payment method: with no invoice."""
+    after = msgspec.structs.replace(
+        _with_items(turn, subscription, command, plain),
+        trial_end=turn.now,
+        trial_will_end_at=None,
+        billing_cycle_anchor=turn.now,
+        billing_cycle_anchor_config=None,
+        current_period_end=turn.now,
+        free_stub=False,
+    )
+    after = _alter(turn, subscription, _without_invoice(turn, after, command, []).after)
+    turn.updated(after)
+    turn.emit("customer.subscription.trial_will_end", after)
+    return trial_ending.without_method(turn, after)
 
 
 def change_by_schedule(turn: Turn, subscription: Subscription, command: UpdateSubscription) -> Subscription:
@@ -100,6 +122,20 @@ def _changes_billing(command: UpdateSubscription) -> bool:
 
 def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: dict[str, Any]) -> Change:
     """Work out the subscription after the change, and what the change costs."""
+    after = _with_items(turn, before, command, plain)
+    at = adjustments.proration_moment(turn, before, command.proration_date)
+    if before.status == "paused":
+        return _without_invoice(turn, after, command, [])
+    trial_end = _wished_trial_end(turn, turn.catalog.price(after.items[0].price), command)
+    if trial_end is not None:
+        return _plan_trial(turn, before, after, command, at, trial_end)
+    if _resets_cycle(turn, before, after, command):
+        return _plan_reset(turn, before, after, command, at)
+    return _plan_within_period(turn, before, after, command, at)
+
+
+def _with_items(turn: Turn, before: Subscription, command: UpdateSubscription, plain: dict[str, Any]) -> Subscription:
+    """The subscription with the attributes and the items that are asked for, in the items' cycle."""
     items = before.items
     if command.items is not UNSET:
         items = usage.begun(turn, before.items, changed_items(turn, before.items, command.items))
@@ -111,18 +147,9 @@ def _plan(turn: Turn, before: Subscription, command: UpdateSubscription, plain: 
             f"this subscription is billed in {before.currency}; create another for {price.currency}",
         )
     cycle_of = recurring(price)
-    after = msgspec.structs.replace(
+    return msgspec.structs.replace(
         before, items=items, interval=cycle_of.interval, interval_count=cycle_of.interval_count, **plain
     )
-    at = adjustments.proration_moment(turn, before, command.proration_date)
-    if before.status == "paused":
-        return _without_invoice(turn, after, command, [])
-    trial_end = _wished_trial_end(turn, price, command)
-    if trial_end is not None:
-        return _plan_trial(turn, before, after, command, at, trial_end)
-    if _resets_cycle(turn, before, after, command):
-        return _plan_reset(turn, before, after, command, at)
-    return _plan_within_period(turn, before, after, command, at)
 
 
 def _resets_cycle(turn: Turn, before: Subscription, after: Subscription, command: UpdateSubscription) -> bool:
@@ -153,6 +180,7 @@ def _plan_reset(turn: Turn, before: Subscription, after: Subscription, command: 
         billing_cycle_anchor_config=None,
         trial_end=turn.now if command.trial_end_now else after.trial_end,
         trial_will_end_at=None if command.trial_end_now else after.trial_will_end_at,
+        trial_over_untold=command.trial_end_now or after.trial_over_untold,
         free_stub=False,
     )
     period = cycle.period_from(after, turn.now)
@@ -281,26 +309,17 @@ def _apply(
     turn: Turn, before: Subscription, change: Change, command: UpdateSubscription, *, draft_hour: bool = False
 ) -> Subscription:
     adjustments.as_pending_items(turn, before, change.adjustments)
-    fields = {
-        name: getattr(change.after, name)
-        for name in change.after.__struct_fields__
-        if name != "version" and getattr(change.after, name) != getattr(before, name)
-    }
     sweep = [] if change.lines is None else pending_items(turn, subscription=before.id, currency=before.currency)
     # A new cycle of metered items alone has nothing to bill yet.
     if not change.lines and not sweep:
-        after = turn.alter(before, **fields) if fields else before
+        after = _alter(turn, before, change.after)
         turn.updated(after)
         return _announce(turn, before, after)
     lines = change.lines or []
     invoice_id = turn.new_id("in")
     counts = not change.after.paused_at(turn.now)
-    after = turn.alter(
-        before,
-        **fields,
-        latest_invoice=invoice_id,
-        **({"status_invoice": invoice_id} if counts else {}),
-    )
+    told = {"latest_invoice": invoice_id} | ({"status_invoice": invoice_id} if counts else {})
+    after = _alter(turn, before, msgspec.structs.replace(change.after, **told))
     turn.updated(after)
     trial_over = command.trial_end_now
     if trial_over:
@@ -308,10 +327,20 @@ def _apply(
         after = _announce(turn, before, after)
     if draft_hour and after.status == "trialing":
         draft_hour = anything_due(turn, lines, sweep, after.currency)
-    invoice = _draft(turn, after, invoice_id, lines, sweep, draft_hour=draft_hour, trial_over=trial_over)
+    invoice = _draft(turn, after, invoice_id, lines, sweep, draft_hour=draft_hour)
     _process(turn, after, invoice, command, draft_hour=draft_hour)
     after = turn.subscriptions[after.id]
     return after if trial_over else _announce(turn, before, after)
+
+
+def _alter(turn: Turn, before: Subscription, after: Subscription) -> Subscription:
+    """Make the one in the book what it is to be; itself when nothing differs."""
+    fields = {
+        name: getattr(after, name)
+        for name in after.__struct_fields__
+        if name != "version" and getattr(after, name) != getattr(before, name)
+    }
+    return turn.alter(before, **fields) if fields else before
 
 
 def _draft(
@@ -322,7 +351,6 @@ def _draft(
     sweep: list[InvoiceItem],
     *,
     draft_hour: bool,
-    trial_over: bool,
 ) -> Invoice:
     automatic = subscription.collection_method == "charge_automatically"
     return create_invoice(
@@ -338,7 +366,6 @@ def _draft(
         days_until_due=subscription.days_until_due,
         auto_advance=subscription.status != "unpaid",
         finalizes_at=None if automatic and not draft_hour else turn.now + turn.settings.finalization_delay_seconds,
-        trial_over=trial_over,
     )
 
 
@@ -363,7 +390,7 @@ def _process(
     elif not confirmed_later:
         collect(turn, invoice, off_session=subscription.off_session)
     elif subscription.status == "active":
-        turn.updated(turn.alter(subscription, status="past_due"))
+        turn.updated(turn.alter(turn.subscriptions[subscription.id], status="past_due"))
 
 
 def _announce(turn: Turn, before: Subscription, after: Subscription) -> Subscription:
@@ -371,7 +398,10 @@ def _announce(turn: Turn, before: Subscription, after: Subscription) -> Subscrip
     if after.trial_end != before.trial_end:
         after = trial_notices.announce(turn, after)
     moment = cycle.upcoming_at(after, turn.settings, turn.now)
-    return after if moment == after.upcoming_at else turn.note(after, upcoming_at=moment)
+    # What the change leaves as it was is planned already, or told: at the first second of a short period.
+    if moment in (after.upcoming_at, cycle.upcoming_at(before, turn.settings, turn.now)):
+        return after
+    return turn.note(after, upcoming_at=moment)
 
 
 # --- pending_if_incomplete

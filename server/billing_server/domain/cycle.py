@@ -55,7 +55,10 @@ def shown_anchor(subscription: Subscription) -> int:
 
 
 def upcoming_at(subscription: Subscription, settings: Settings, now: int) -> int | None:
-    """When the next renewal is announced by `invoice.upcoming`, or None when it will not be (semantics 9)."""
+    """When the next renewal is announced by `invoice.upcoming`, or None when it will not be (semantics 9).
+
+    A period that is not longer than the notice is announced as it begins.
+    """
     if (
         subscription.collection_method != "charge_automatically"
         or subscription.status not in ("active", "past_due")
@@ -63,8 +66,9 @@ def upcoming_at(subscription: Subscription, settings: Settings, now: int) -> int
         or ends_with_period(subscription)
     ):
         return None
-    moment = subscription.current_period_end - settings.upcoming_renewal_days * calendar.DAY
-    return moment if moment > max(now, subscription.current_period_start) else None
+    start = subscription.current_period_start
+    moment = max(start, subscription.current_period_end - settings.upcoming_renewal_days * calendar.DAY)
+    return moment if moment > now or moment == start == now else None
 
 
 def ends_with_period(subscription: Subscription) -> bool:

@@ -134,11 +134,14 @@ def invalid(field: str, reason: str, description: str) -> InvalidArgument:
 
 
 class ResourceMissing(DomainError):
-    """No object of this type with this id in the account (also when it belongs to another account)."""
+    """No object of this type with this id in the account (also when it belongs to another account).
 
-    def __init__(self, resource_type: str, resource_id: str, *, field: str = "id") -> None:
+    `by` is what it is known by where that is not the id.
+    """
+
+    def __init__(self, resource_type: str, resource_id: str, *, field: str = "id", by: str = "id") -> None:
         super().__init__(
-            "resource_missing", f"no {resource_type.replace('_', ' ')} with id '{resource_id}'", field=field
+            "resource_missing", f"no {resource_type.replace('_', ' ')} with {by} '{resource_id}'", field=field
         )
         self.resource_type = resource_type
         self.resource_id = resource_id

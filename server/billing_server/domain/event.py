@@ -66,6 +66,7 @@ INTERNAL: Mapping[type[msgspec.Struct], frozenset[str]] = {
             "trial_reminder_at",
             "upcoming_at",
             "free_stub",
+            "trial_over_untold",
         }
     ),
     SubscriptionSchedule: frozenset({"version", "expiring_at"}),

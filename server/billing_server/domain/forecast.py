@@ -77,7 +77,7 @@ def forecast(
     if subscription_id not in book.subscriptions:
         raise ResourceMissing("subscription", subscription_id)
     if not now < until <= now + YEARS_MAX * 366 * DAY:
-        raise invalid("until", "time_out_of_range", f"it lies in the future, at most {YEARS_MAX} years ahead")
+        raise invalid("until", "time_out_of_range", f"must be after now, at most {YEARS_MAX} years ahead")
     book = msgspec.structs.replace(book, usage_complete=True)
     numbers = itertools.count(1)
     run = _Run(wall_now, pages, lambda prefix: f"{prefix}_forecast{next(numbers):08d}", assumption)

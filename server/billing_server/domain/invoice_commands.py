@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from billing_server.domain import automation_runs, correspondence, standing
-from billing_server.domain.calendar import DAY
+from billing_server.domain.calendar import DAY, written
 from billing_server.domain.collection import (
     awaits_confirmation,
     chargeable_method,
@@ -101,7 +101,7 @@ def _due_date(turn: Turn, invoice: Invoice, wished: int | None) -> int | None:
     if wished is None:
         return invoice.due_date
     if wished <= turn.now:
-        raise invalid("due_date", "time_out_of_range", "the due date lies in the future")
+        raise invalid("due_date", "time_out_of_range", f"must be after now, {written(turn.now)}")
     return wished
 
 
@@ -212,10 +212,9 @@ def delete_invoice(turn: Turn, command: DeleteInvoice) -> Invoice:
     """Remove a one-off draft; its items become pending again."""
     invoice = turn.invoice(command.id)
     if invoice.status != "draft" or invoice.subscription is not None:
-        what = f"it is {invoice.status}" if invoice.status != "draft" else "it belongs to a subscription"
         raise WrongState(
             "invoice_not_deletable",
-            f"only one-off drafts can be deleted; {what}: void it or mark it uncollectible instead",
+            f"only one-off drafts can be deleted; {_instead_of_deletion(invoice)}",
             subject=invoice.id,
         )
     for item in list(turn.invoice_items.values()):
@@ -224,6 +223,15 @@ def delete_invoice(turn: Turn, command: DeleteInvoice) -> Invoice:
     turn.emit("invoice.deleted", invoice)
     turn.remove(invoice)
     return invoice
+
+
+def _instead_of_deletion(invoice: Invoice) -> str:
+    """Why an invoice stays, and what takes its weight away."""
+    if invoice.status == "draft":
+        return "this one belongs to a subscription: finalize it, then void it"
+    if invoice.collectible:
+        return f"it is {invoice.status}: void it instead"
+    return "it is paid: give the money back by a credit note" if invoice.status == "paid" else "it is void already"
 
 
 def finalize_invoice(turn: Turn, command: FinalizeInvoice) -> Invoice:
@@ -283,7 +291,7 @@ def send_invoice(turn: Turn, command: SendInvoice) -> Invoice:
     if invoice.collection_method != "send_invoice":
         raise WrongState(
             "invoice_state_invalid",
-            "only invoices with collection_method=send_invoice are sent",
+            "only invoices with collection_method=send_invoice are sent; PayInvoice charges this one",
             subject=invoice.id,
         )
     if invoice.status == "draft":
@@ -301,13 +309,17 @@ def send_invoice(turn: Turn, command: SendInvoice) -> Invoice:
     return invoice
 
 
+def _unfinished(invoice: Invoice) -> str:
+    return f"it is {invoice.status}{': finalize it first' if invoice.status == 'draft' else ''}"
+
+
 def void_invoice(turn: Turn, command: VoidInvoice) -> Invoice:
     """Declare that an open or uncollectible invoice was never owed (semantics 2.5 and 3)."""
     invoice = turn.invoice(command.id)
     if not invoice.collectible:
         raise WrongState(
             "invoice_state_invalid",
-            f"only open and uncollectible invoices can be voided; it is {invoice.status}",
+            f"only open and uncollectible invoices can be voided; {_unfinished(invoice)}",
             subject=invoice.id,
         )
     refuse_unresolved(turn, invoice)
@@ -322,7 +334,7 @@ def mark_invoice_uncollectible(turn: Turn, command: MarkInvoiceUncollectible) ->
     if invoice.status != "open":
         raise WrongState(
             "invoice_state_invalid",
-            f"only open invoices can be marked uncollectible; it is {invoice.status}",
+            f"only open invoices can be marked uncollectible; {_unfinished(invoice)}",
             subject=invoice.id,
         )
     refuse_unresolved(turn, invoice)

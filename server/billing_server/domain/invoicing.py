@@ -387,6 +387,7 @@ def finalize(
             invoice=invoice.id,
         )
     paid = amount_due == 0
+    trial_over = not paid and not quiet and _is_first_after_trial(turn, invoice)
     invoice = turn.alter(
         invoice,
         status="paid" if paid else "open",
@@ -406,9 +407,13 @@ def finalize(
         customer_name=customer.name,
         customer_address=customer.address,
         collection_paused=invoice.collection_paused and quiet,
-        statement_descriptor=invoice.statement_descriptor or _statement_descriptor(turn, invoice),
+        trial_over=trial_over,
+        statement_descriptor=invoice.statement_descriptor
+        or _statement_descriptor(turn, invoice, trial_over=trial_over),
         payment_intent=None if paid or quiet else new_intent(turn, invoice, amount_due, intent_status),
     )
+    if trial_over:
+        _note_trial_over(turn, invoice, untold=False)
     if not quiet:
         turn.emit("invoice.finalized", invoice)
     if paid:
@@ -439,7 +444,24 @@ def new_intent(
     )
 
 
-def _statement_descriptor(turn: Turn, invoice: Invoice) -> str | None:
+def _is_first_after_trial(turn: Turn, invoice: Invoice) -> bool:
+    """Whether the invoice asks for the first money after a trial: card networks want that told (semantics 4)."""
+    if invoice.trial_over:
+        return True
+    subscription = turn.subscription_of(invoice)
+    if subscription is None or invoice.billing_reason == "manual":
+        return False
+    return subscription.trial_over_untold and subscription.status != "trialing"
+
+
+def _note_trial_over(turn: Turn, invoice: Invoice, *, untold: bool) -> None:
+    """Remember whether the end of the subscription's trial has still to be told."""
+    subscription = turn.subscription_of(invoice)
+    if subscription is not None and subscription.trial_over_untold != untold:
+        turn.note(subscription, trial_over_untold=untold)
+
+
+def _statement_descriptor(turn: Turn, invoice: Invoice, *, trial_over: bool) -> str | None:
     """What the payer reads on the statement: the product's text, else the account's (semantics 4)."""
     text = turn.settings.statement_descriptor
     for line in invoice.lines:
@@ -448,7 +470,7 @@ def _statement_descriptor(turn: Turn, invoice: Invoice) -> str | None:
             if product.statement_descriptor is not None:
                 text = product.statement_descriptor
                 break
-    if text is None or not invoice.trial_over:
+    if text is None or not trial_over:
         return text
     return text[:_DESCRIPTOR_KEPT] + TRIAL_OVER
 
@@ -472,6 +494,8 @@ def void(turn: Turn, invoice: Invoice, *, tell_update: bool = False) -> Invoice:
     if tell_update:
         turn.updated(invoice)
     turn.emit("invoice.voided", invoice)
+    if invoice.trial_over:
+        _note_trial_over(turn, invoice, untold=True)
     if applied:
         change_balance(turn, -applied, "unapplied_from_invoice", currency=invoice.currency, invoice=invoice.id)
     return cancel_intent(turn, invoice, "void_invoice")

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from billing_server.domain.calendar import DAY
+from billing_server.domain.calendar import DAY, written
 from billing_server.domain.catalog import Catalog
 from billing_server.domain.errors import DomainError, LimitReached, ResourceMissing, WrongState, invalid
 from billing_server.domain.meter import Meter, MeterEvent
@@ -79,7 +79,7 @@ def _entry(number: int, event: MeterEvent, catalog: Catalog, reporters: Mapping[
         raise invalid(
             "timestamp",
             "time_out_of_range",
-            f"at most 35 days before and 5 minutes after the customer's present time, {now}, not {timestamp}",
+            f"at most 35 days before and 5 minutes after the customer's present time, {written(now)}",
         )
     if len(event.identifier) > IDENTIFIER_LENGTH_MAX:
         raise invalid("identifier", "parameter_invalid", f"has at most {IDENTIFIER_LENGTH_MAX} characters; shorten it")
@@ -93,7 +93,7 @@ def _no_meter(event: MeterEvent, meter: Meter | None) -> DomainError:
     if not event.event_name:
         return invalid("event_name", "parameter_missing", "is required")
     if meter is None:
-        return ResourceMissing("meter", event.event_name, field="event_name")
+        return ResourceMissing("meter", event.event_name, field="event_name", by="event_name")
     return WrongState(
         "meter_inactive",
         f"the meter '{meter.id}' of these events is inactive; reactivate it, or report other events",

@@ -67,7 +67,9 @@ class _Drawing:
             raise AssertionError("a phase behind one without an end")
         turn = self._turn
         if params.start_date is not None and params.start_date != start:
-            self._refuse(f"{path}.start_date", f"phases follow without a gap, so it is {start}; leave it out")
+            self._refuse(
+                f"{path}.start_date", f"phases follow without a gap, so it is {calendar.written(start)}; leave it out"
+            )
         items = self._within(path, lambda: new_items(turn, params.items))
         if items is None:
             self.end = None
@@ -121,13 +123,16 @@ class _Drawing:
             self._refuse(f"{path}.{field}", "a phase ends at most a hundred years ahead")
             return None
         if end <= start:
-            self._refuse(f"{path}.{field}", f"a phase ends after it begins, which is at {start}")
+            self._refuse(f"{path}.{field}", f"a phase ends after it begins, which is at {calendar.written(start)}")
             return None
         return end
 
     def _check_trial(self, start: int, trial_end: int, end: int, path: str) -> None:
         if not start < trial_end <= end:
-            self._refuse(f"{path}.trial_end", f"a trial ends within its phase, after {start} and until {end}")
+            self._refuse(
+                f"{path}.trial_end",
+                f"a trial ends within its phase, after {calendar.written(start)} and until {calendar.written(end)}",
+            )
         elif trial_end > start + TRIAL_DAYS_MAX * calendar.DAY:
             self._refuse(f"{path}.trial_end", f"a trial lasts at most {TRIAL_DAYS_MAX} days")
 

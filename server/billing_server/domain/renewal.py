@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from billing_server.domain import calendar, correspondence, cycle, pending_update, trial_notices
+from billing_server.domain import calendar, correspondence, cycle, pending_update, trial_ending, trial_notices
 from billing_server.domain.cancellation import final_invoice
 from billing_server.domain.invoice import BillingReason, Invoice, InvoiceLine
 from billing_server.domain.invoicing import (
@@ -14,7 +14,6 @@ from billing_server.domain.invoicing import (
     period_lines,
     tell_created,
 )
-from billing_server.domain.method_lookup import find_method
 from billing_server.domain.pause import handle_born_paused, resume_collection
 from billing_server.domain.preview import preview_renewal
 from billing_server.domain.resumption import expire_resumption
@@ -83,22 +82,10 @@ def _end_with_period(turn: Turn, subscription: Subscription) -> None:
 
 def _end_trial(turn: Turn, subscription: Subscription) -> None:
     """Go on as active, unless there is nothing to pay with and the subscription says what then (semantics 2.2)."""
-    unpayable = (
-        subscription.collection_method == "charge_automatically"
-        and subscription.missing_payment_method != "create_invoice"
-        and not subscription.paused_at(turn.now)
-        and find_method(turn, None, subscription) is None
-    )
-    if not unpayable:
-        renew(turn, msgspec.structs.replace(subscription, status="active"), trial_over=True)
-    elif subscription.missing_payment_method == "cancel":
-        end(turn, subscription, "payment_failed")
+    if trial_ending.lacks_method(turn, subscription):
+        trial_ending.without_method(turn, subscription)
     else:
-        subscription = turn.alter(
-            subscription, status="paused", upcoming_at=None, trial_will_end_at=None, trial_reminder_at=None
-        )
-        turn.updated(subscription)
-        turn.emit("customer.subscription.paused", subscription)
+        renew(turn, msgspec.structs.replace(subscription, status="active", trial_over_untold=True), trial_over=True)
 
 
 def renew(turn: Turn, subscription: Subscription, *, trial_over: bool = False) -> Subscription:
@@ -110,7 +97,6 @@ def renew(turn: Turn, subscription: Subscription, *, trial_over: bool = False) -
         turn.updated(subscription)
         return subscription
     lines = renewal_lines(turn, subscription, period, previous_start, metered=not trial_over)
-    first_charge = trial_over or (subscription.free_stub and subscription.trial_end == previous_start)
     paused = subscription.paused_at(turn.now)
     invoice_id = turn.new_id("in")
     subscription = _moved(turn, subscription, period, invoice_id, counts=not paused)
@@ -121,7 +107,6 @@ def renew(turn: Turn, subscription: Subscription, *, trial_over: bool = False) -
         lines,
         (previous_start, period.start),
         invoice_id=invoice_id,
-        trial_over=first_charge,
     )
     if paused:
         handle_born_paused(turn, subscription, invoice)
@@ -167,7 +152,6 @@ def draft_for_period(
     *,
     invoice_id: str | None = None,
     reason: BillingReason = "subscription_cycle",
-    trial_over: bool = False,
 ) -> Invoice:
     """A draft that finalizes itself after the draft hour, unless the subscription is unpaid (decision 1)."""
     return create_invoice(
@@ -183,7 +167,6 @@ def draft_for_period(
         days_until_due=subscription.days_until_due,
         auto_advance=subscription.status != "unpaid",
         finalizes_at=turn.now + turn.settings.finalization_delay_seconds,
-        trial_over=trial_over,
     )
 
 

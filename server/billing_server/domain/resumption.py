@@ -58,6 +58,8 @@ def resume_subscription(turn: Turn, command: ResumeSubscription) -> Subscription
     subscription = _resumable(turn, command)
     if subscription.resumption_invoice is not None:
         subscription = _drop_earlier(turn, subscription)
+    # Only the end of a trial pauses a subscription, and nothing has been charged since.
+    subscription = msgspec.structs.replace(subscription, trial_over_untold=True)
     if command.billing_cycle_anchor == "unchanged":
         return _unchanged(turn, subscription, command)
     anchored = msgspec.structs.replace(subscription, billing_cycle_anchor=turn.now)
@@ -78,11 +80,11 @@ def _resumable(turn: Turn, command: ResumeSubscription) -> Subscription:
     if subscription.collection_method != "charge_automatically":
         raise WrongState(
             "subscription_collection_method",
-            "only charge_automatically can be resumed",
+            "only charge_automatically can be resumed; change collection_method first",
             subject=subscription.id,
         )
     if command.proration_date is not None and command.proration_date > turn.now:
-        raise invalid("proration_date", "time_out_of_range", "it does not lie in the future")
+        raise invalid("proration_date", "time_out_of_range", f"must not be after now, {calendar.written(turn.now)}")
     return subscription
 
 
@@ -142,7 +144,6 @@ def _with_invoice(
         sweep=sweep,
         collection_method="charge_automatically",
         auto_advance=False,
-        trial_over=True,
     )
     if paused:
         handle_born_paused(turn, subscription, invoice)
@@ -152,7 +153,7 @@ def _with_invoice(
     if invoice.status == "paid":
         return activate(turn, subscription, start, end)
     return turn.alter(
-        subscription,
+        turn.subscriptions[subscription.id],
         resumption_invoice=invoice_id,
         expires_at=turn.now + INCOMPLETE_LIFETIME_SECONDS,
     )

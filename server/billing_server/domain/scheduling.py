@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from billing_server.domain import phase_change, phases, schedule_status
+from billing_server.domain import calendar, phase_change, phases, schedule_status
 from billing_server.domain.cancellation import cancel_subscription
 from billing_server.domain.change import change_by_schedule
 from billing_server.domain.collection import chargeable_method
@@ -181,7 +181,9 @@ def _other_phases(turn: Turn, schedule: SubscriptionSchedule, command: UpdateSub
     first = resolved[0]
     if first.end_date <= turn.now:
         raise invalid(
-            "phases[0].end_date", "time_out_of_range", "the first phase given is the current one; it ends in the future"
+            "phases[0].end_date",
+            "time_out_of_range",
+            f"the first phase given is the current one: it must end after now, {calendar.written(turn.now)}",
         )
     current_phase = CurrentPhase(start_date=first.start_date, end_date=first.end_date)
     return {"phases": (*schedule.phases[: schedule.position], *resolved), "current_phase": current_phase}
@@ -191,7 +193,7 @@ def _new_start(turn: Turn, known: int, wished: int | None) -> int:
     if wished is None or wished == known:
         return known
     if wished <= turn.now:
-        raise invalid("phases[0].start_date", "time_out_of_range", "a schedule that has not started begins later")
+        raise invalid("phases[0].start_date", "time_out_of_range", f"must be after now, {calendar.written(turn.now)}")
     return wished
 
 

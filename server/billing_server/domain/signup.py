@@ -184,14 +184,14 @@ def _anchor(turn: Turn, command: CreateSubscription, interval: calendar.Interval
         raise invalid(
             "billing_cycle_anchor",
             "time_out_of_range",
-            "the anchor lies in the future, and not before the end of the trial",
+            f"must be after now, {calendar.written(turn.now)}, and not before the end of the trial",
         )
     natural = calendar.boundary(begins, interval, count, 1)
     if anchor > natural:
         raise invalid(
             "billing_cycle_anchor",
             "time_out_of_range",
-            f"the anchor cannot be later than the next natural billing date, {natural}",
+            f"must not be after the next natural billing date, {calendar.written(natural)}",
         )
     return anchor
 
@@ -201,14 +201,18 @@ def _start_date(turn: Turn, command: CreateSubscription) -> int:
     if start is None:
         return turn.now
     if start > turn.now:
-        raise invalid("backdate_start_date", "time_out_of_range", "a backdated start lies in the past")
+        raise invalid(
+            "backdate_start_date", "time_out_of_range", f"must not be after now, {calendar.written(turn.now)}"
+        )
     return start
 
 
 def _cancel_at(turn: Turn, command: CreateSubscription) -> int | None:
     if command.cancel_at is not None and command.cancel_at <= turn.now:
         raise invalid(
-            "cancel_at", "time_out_of_range", "cancel_at lies in the future; cancel now by CancelSubscription"
+            "cancel_at",
+            "time_out_of_range",
+            f"must be after now, {calendar.written(turn.now)}; cancel now by CancelSubscription",
         )
     return command.cancel_at
 

@@ -39,7 +39,7 @@ def _activate(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
     elif subscription.status == "incomplete" and invoice.id == subscription.first_invoice:
         trialing = subscription.trial_end is not None and subscription.trial_end > turn.now
         subscription = turn.alter(subscription, status="trialing" if trialing else "active", expires_at=None)
-        _plan_notice(turn, subscription)
+        _plan_notice(turn, subscription, since=subscription.current_period_start)
         trial_notices.announce(turn, turn.subscriptions[subscription.id])
     elif subscription.status == "paused" and invoice.id == subscription.resumption_invoice:
         resumption.activate(turn, subscription, invoice.period_start, invoice.period_end)
@@ -47,10 +47,13 @@ def _activate(turn: Turn, subscription: Subscription, invoice: Invoice) -> None:
         _plan_notice(turn, turn.alter(subscription, status="active"))
 
 
-def _plan_notice(turn: Turn, subscription: Subscription) -> None:
-    """Tell that the subscription is active, and plan the notice of its next renewal."""
-    moment = cycle.upcoming_at(subscription, turn.settings, turn.now)
-    turn.updated(turn.note(subscription, upcoming_at=moment))
+def _plan_notice(turn: Turn, subscription: Subscription, since: int | None = None) -> None:
+    """Tell that the subscription is active, and plan the notice of its next renewal.
+
+    What would have been told since a moment, had it been active, is told now.
+    """
+    moment = cycle.upcoming_at(subscription, turn.settings, turn.now if since is None else since)
+    turn.updated(turn.note(subscription, upcoming_at=None if moment is None else max(moment, turn.now)))
 
 
 # --- which invoice decides

@@ -114,7 +114,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     `interval` and `interval_count` are those of the items, which share them. The `…_at` fields at the end
     are moments still to come; they are None when nothing of that kind is ahead. `status_invoice` is the most
     recent invoice that counts for the status: not void, not born paused, not of a pending update. `free_stub`
-    tells that the days between trial and anchor are not billed (`proration_behavior=none`).
+    tells that the days between trial and anchor are not billed (`proration_behavior=none`), `trial_over_untold` that
+    its trial has ended and no invoice has asked for money since.
     """
 
     id: str
@@ -161,6 +162,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     trial_reminder_at: int | None = None
     upcoming_at: int | None = None
     free_stub: bool = False
+    trial_over_untold: bool = False
     version: int = 1
 
     @property

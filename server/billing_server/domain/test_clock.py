@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
+from billing_server.domain.calendar import DAY
+
 TestClockStatus = Literal["ready", "advancing", "internal_failure"]
+
+LIFETIME_SECONDS: Final = 30 * DAY
+"""How long a clock is kept, in real time (semantics 10)."""
 
 
 class TestClock(msgspec.Struct, frozen=True, kw_only=True):
     """A frozen `now` for its customers, moved forward on request without a cap (decision: test clocks).
 
-    While `advancing`, `target_frozen_time` is where it is going and `frozen_time` how far it has come.
+    While `advancing`, `target_frozen_time` is where it is going and `frozen_time` how far it has come. `deletes_after`
+    is the moment of real time after which it is deleted by itself; None for clocks of earlier releases, which stay.
     """
 
     __test__ = False
@@ -24,4 +30,5 @@ class TestClock(msgspec.Struct, frozen=True, kw_only=True):
     status: TestClockStatus = "ready"
     target_frozen_time: int | None = None
     failure: str | None = None
+    deletes_after: int | None = None
     version: int = 1

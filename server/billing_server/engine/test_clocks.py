@@ -14,9 +14,10 @@ from functools import partial
 
 import msgspec
 
+from billing_server.domain import calendar
 from billing_server.domain.errors import LimitReached, ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event, previous_attributes
-from billing_server.domain.test_clock import TestClock
+from billing_server.domain.test_clock import LIFETIME_SECONDS, TestClock
 from billing_server.engine.batches import side_by_side
 from billing_server.engine.bell import Bell
 from billing_server.engine.cashier import Cashier
@@ -75,7 +76,13 @@ class TestClocks:
             raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")
 
         async def change(unit: Unit, opening: Opening) -> tuple[TestClock, list[Event]]:
-            clock = TestClock(id=self._new_id("clock"), created=opening.now, name=name, frozen_time=frozen_time)
+            clock = TestClock(
+                id=self._new_id("clock"),
+                created=opening.now,
+                name=name,
+                frozen_time=frozen_time,
+                deletes_after=opening.now + LIFETIME_SECONDS,
+            )
             await unit.insert_test_clock(clock)
             return clock, [_event("test_helpers.test_clock.created", clock, None, caller.cause)]
 
@@ -90,6 +97,27 @@ class TestClocks:
             return clock, [_event("test_helpers.test_clock.deleted", clock, None, caller.cause)]
 
         return await once(self._door, account_id, caller, change)
+
+    async def delete_old(self, account_id: str, now: int) -> None:
+        """Delete the clocks whose lifetime is over, as a caller would; one that is on its way arrives first."""
+        for clock_id in await self._store.test_clocks_over(account_id, now):
+            if await self._door.committed(account_id, partial(self._delete_old, account_id, clock_id)):
+                LOGGER.info("the test clock %s was deleted: its lifetime is over", clock_id)
+                self._bell.ring(account_id)
+
+    async def _delete_old(self, account_id: str, clock_id: str, unit: Unit) -> bool:
+        """Whether the clock was deleted; another process may have come first, or somebody moves it."""
+        await unit.open()
+        try:
+            clock = await unit.lock_test_clock(clock_id)
+        except ResourceMissing:
+            return False
+        if clock.status == "advancing":
+            return False
+        await unit.delete_test_clock(clock_id)
+        told = [_event("test_helpers.test_clock.deleted", clock, None, _TIMER)]
+        await unit.save((), event_rows(account_id, told))
+        return True
 
     # --- moving
 
@@ -252,7 +280,7 @@ def _refuse_move(clock: TestClock, target: int) -> None:
         raise invalid(
             "frozen_time",
             "test_clock_backwards",
-            f"a test clock only moves forward; it stands at {clock.frozen_time}",
+            f"a test clock only moves forward; it stands at {calendar.written(clock.frozen_time)}",
         )
     if target > _LATEST:
         raise invalid("frozen_time", "time_out_of_range", "a test clock shows a time between 1970 and 9995")

@@ -284,12 +284,13 @@ class Timekeeper:
             )
 
     async def keep_house(self) -> None:
-        """Forget idempotency keys, and events where a retention is set, that are older than promised."""
+        """Forget what is older than promised: idempotency keys, test clocks, and events where a retention is set."""
         now = int(time.time())
         for account_id in await self._store.account_ids():
             await self._store.purge_idempotency(account_id, now - IDEMPOTENCY_KEPT_SECONDS)
             await self._forget(partial(self._store.purge_meter_events, account_id, now - METER_EVENTS_KEPT_SECONDS))
             await self._forget(partial(self._store.purge_minutes, account_id, now - METER_EVENTS_KEPT_SECONDS))
+            await self._clocks.delete_old(account_id, now)
             if self._events_kept_seconds is not None:
                 await self._forget(partial(self._store.purge_events, account_id, now - self._events_kept_seconds))
 

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from billing_server.store.errors import CommitUnknown, StoreBusy, StoreError, StoreUnavailable
+from billing_server.store.errors import CommitUnknown, OutcomeLost, StoreBusy, StoreError, StoreUnavailable
 from billing_server.store.store import Store
+from billing_server.store.transaction_id import TransactionId
 from billing_server.store.unit import Unit
 
 LOGGER = logging.getLogger(__name__)
@@ -30,17 +31,17 @@ async def committed(store: Store, account_id: str, body: Callable[[Unit], Awaita
     transaction is run again only if it certainly left nothing behind.
 
     Raises what `body` raises, StoreBusy when others were faster again and again, StoreUnavailable when the database
-    is away, and CommitUnknown, which is one, when even the question got no answer.
+    is away, and CommitUnknown, which is one, when even the question got no answer, or none that can be relied on.
     """
     tries = 0
     while True:
         tries += 1
         results: list[T] = []
-        number: int | None = None
+        transaction: TransactionId | None = None
         try:
             async with asyncio.timeout(SECONDS_MAX), store.transaction(account_id) as unit:
                 results.append(await body(unit))
-                number = unit.opening.transaction
+                transaction = unit.opening.transaction
             return results[0]
         except StoreBusy as error:
             if tries == TRIES_MAX:
@@ -52,18 +53,20 @@ async def committed(store: Store, account_id: str, body: Callable[[Unit], Awaita
             if tries == TRIES_MAX:
                 raise StoreUnavailable("the connection to the database was lost again and again") from error
         except TimeoutError as error:
-            if results and await took_effect(store, number):
+            if results and await took_effect(store, transaction):
                 return results[0]
             raise StoreUnavailable("the database did not answer in time") from error
 
 
-async def took_effect(store: Store, transaction: int | None) -> bool:
-    """Find out what became of a transaction. Raises CommitUnknown when nobody can tell for long."""
+async def took_effect(store: Store, transaction: TransactionId | None) -> bool:
+    """Find out what became of a transaction. Raises CommitUnknown when nobody can tell, at all or for long."""
     if transaction is None:
         return False
     for pause in QUESTION_PAUSES:
         try:
             return await store.committed(transaction)
+        except OutcomeLost as error:
+            raise CommitUnknown(transaction) from error
         except StoreError as error:
             LOGGER.warning("it is not known yet whether transaction %s took effect: %s", transaction, error)
             await asyncio.sleep(pause)

@@ -21,6 +21,7 @@ import asyncpg
 from billing_server.store.errors import DRIVER_ERRORS, CommitUnknown, StoreUnavailable, translated
 from billing_server.store.rows import decode_jsonb, encode_jsonb
 from billing_server.store.statistics import Statistics
+from billing_server.store.transaction_id import TransactionId
 
 ROLE: Final = "billing_app"
 
@@ -37,14 +38,21 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "60000",
 }
 _STATEMENTS_CACHED: Final = 500
+_RECOVERY: Final = "SELECT stats_reset::text FROM pg_stat_bgwriter"
 _BEGIN_TRIES_MAX: Final = 3
 _ACCOUNT_ID: Final = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class _PooledConnection(asyncpg.Connection):
-    """A connection that is given back as it is: transactions leave nothing behind that needs a reset."""
+    """A connection that is given back as it is: transactions leave nothing behind that needs a reset.
 
-    __slots__ = ()
+    `recovery` tells the crashes of PostgreSQL apart; no connection survives one. What PostgreSQL counts about itself
+    begins anew with each recovery, and only then (or when somebody resets it), so the moment of that is the mark.
+    """
+
+    __slots__ = ("recovery",)
+
+    recovery: str
 
     def get_reset_query(self) -> str:
         return ""
@@ -58,10 +66,12 @@ def check_account_id(account_id: str) -> str:
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
-    """Teach a new connection how jsonb is passed through."""
+    """Teach a new connection how jsonb is passed through, and note after which crash of PostgreSQL it was made."""
+    assert isinstance(connection, _PooledConnection)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=encode_jsonb, decoder=decode_jsonb, format="binary"
     )
+    connection.recovery = await connection.fetchval(_RECOVERY)
 
 
 class Connection:
@@ -77,6 +87,12 @@ class Connection:
     def raw(self) -> Any:
         """The driver's connection; for giving it back to its pool."""
         return self._raw
+
+    @property
+    def recovery(self) -> str:
+        """After which crash of PostgreSQL the connection was made; see `TransactionId`."""
+        mark: str = self._raw.recovery
+        return mark
 
     async def fetch(self, query: str, *parameters: object) -> list[asyncpg.Record]:
         """All rows of a query."""
@@ -234,22 +250,27 @@ class Database:
 class Transaction:
     """A connection within a transaction.
 
-    `number` is the transaction's own id once it is known; `inserted` counts new rows by table.
+    `id` says which one it is, once that is known; `inserted` counts new rows by table.
     """
 
-    __slots__ = ("connection", "inserted", "number")
+    __slots__ = ("connection", "id", "inserted")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.number: int | None = None
+        self.id: TransactionId | None = None
         self.inserted: Counter[str] = Counter()
+
+    def number(self, number: int) -> TransactionId:
+        """Keep the number that PostgreSQL gave the transaction, and return what it can be asked for by."""
+        self.id = TransactionId(number, self.connection.recovery)
+        return self.id
 
     async def commit(self) -> None:
         """Commit. Raises CommitUnknown when the connection breaks meanwhile."""
         try:
             await self.connection.commit()
         except StoreUnavailable as error:
-            raise CommitUnknown(self.number) from error
+            raise CommitUnknown(self.id) from error
 
 
 def account_setting(account_id: str) -> str:

@@ -3,6 +3,7 @@
     StoreError
     ├── StoreUnavailable       the database cannot be reached, or is going away; try again later
     │   └── CommitUnknown      the connection broke while committing: ask `Store.committed(transaction)`
+    ├── OutcomeLost            nobody can tell any more whether a transaction took effect
     ├── StoreBusy              a deadlock, or another process was faster; the same work may be tried again now
     ├── StoreTimeout           the work took longer than the time it was given; nothing was written
     └── StoreCorrupted         the database refuses the rows or disagrees with the books; never try again
@@ -19,6 +20,7 @@ from typing import Final
 import asyncpg
 
 from billing_server.domain.errors import AlreadyExists
+from billing_server.store.transaction_id import TransactionId
 
 
 class StoreError(Exception):
@@ -32,9 +34,13 @@ class StoreUnavailable(StoreError):
 class CommitUnknown(StoreUnavailable):
     """The connection broke during COMMIT, so it is not known whether `transaction` took effect."""
 
-    def __init__(self, transaction: int | None) -> None:
+    def __init__(self, transaction: TransactionId | None) -> None:
         super().__init__("the connection was lost while committing")
         self.transaction = transaction
+
+
+class OutcomeLost(StoreError):
+    """Nobody can tell any more whether a transaction took effect, however long one asks."""
 
 
 class StoreBusy(StoreError):

@@ -20,13 +20,14 @@ from billing_server.store import event as event_log
 from billing_server.store import usage
 from billing_server.store.account import ACCOUNTS, API_KEYS
 from billing_server.store.book import BOOK_ROWS
-from billing_server.store.database import Database, PoolWaits, account_setting
-from billing_server.store.errors import StoreError
+from billing_server.store.database import Connection, Database, PoolWaits, account_setting
+from billing_server.store.errors import OutcomeLost, StoreCorrupted, StoreError
 from billing_server.store.idempotency import IDEMPOTENCY
 from billing_server.store.message import MESSAGES, Tried
 from billing_server.store.notifications import Listener, notification_payloads
 from billing_server.store.test_clock import TEST_CLOCKS
 from billing_server.store.test_gateway import GATEWAY_ROWS, GatewayRow, RememberedRow
+from billing_server.store.transaction_id import TransactionId
 from billing_server.store.unit import Unit
 from billing_server.store.view import View
 from billing_server.store.webhook import CURSORS, WEBHOOK_DELIVERIES, WebhookBacklog, WebhookUnit
@@ -91,21 +92,26 @@ class Store:
         ) as transaction:
             yield View(account_id, transaction.connection)
 
-    async def committed(self, transaction: int) -> bool:
+    async def committed(self, transaction: TransactionId) -> bool:
         """Whether a transaction took effect; waits for one that is still ending.
 
-        Raises StoreError when that is not known any more, or not decided in time.
+        Raises OutcomeLost when nobody can tell any more, StoreError when it is not decided in time.
         """
         for _ in range(_OUTCOME_POLLS_MAX):
             async with self._database.connection() as connection:
-                query = ACCOUNTS.queries["status_of_transaction"]
-                status = await connection.fetchval(query, str(transaction))
-            if status in ("committed", "aborted"):
-                return bool(status == "committed")
+                status = await _status(connection, transaction.number)
+                recovery = connection.recovery
+            if status == "aborted":
+                return False
+            if status == "committed" and recovery == transaction.recovery:
+                return True
+            if status == "committed":
+                # The number may be another transaction's by now.
+                raise OutcomeLost(f"the outcome of transaction {transaction} is not known: the database has crashed")
             if status is None:
-                break
+                raise OutcomeLost(f"the outcome of transaction {transaction} is not known any more")
             await asyncio.sleep(_OUTCOME_POLL_SECONDS)
-        raise StoreError(f"the outcome of transaction {transaction} is not known")
+        raise StoreError(f"the outcome of transaction {transaction} is not known yet")
 
     # --- accounts and keys
 
@@ -279,6 +285,12 @@ class Store:
             moment = before * 1_000_000
             return await transaction.connection.execute(usage.QUERIES[query], account_id, moment, _PURGED_AT_ONCE)
 
+    async def test_clocks_over(self, account_id: str, now: int) -> list[str]:
+        """Some of the test clocks whose lifetime is over at a moment of real time, by id; the others come later."""
+        async with self._database.transaction(account_setting(account_id)) as transaction:
+            query = TEST_CLOCKS.queries["over"]
+            return [record[0] for record in await transaction.connection.fetch(query, account_id, now, _PURGED_AT_ONCE)]
+
     # --- waking readers
 
     async def notify(self, account_ids: Iterable[str]) -> None:
@@ -320,3 +332,13 @@ class Store:
             records = await transaction.connection.fetch(GATEWAY_ROWS.queries[query], account_id, parameter)
         rows = GATEWAY_ROWS.decode(records, skip=1)
         return {row.key: RememberedRow(row=row, asked=record[0]) for row, record in zip(rows, records, strict=True)}
+
+
+async def _status(connection: Connection, number: int) -> str | None:
+    """What PostgreSQL says of a transaction: committed, aborted, in progress; None when it is long ago."""
+    try:
+        status: str | None = await connection.fetchval(ACCOUNTS.queries["status_of_transaction"], str(number))
+    except StoreCorrupted:
+        # No such number was given yet: a crash lost the transaction, and nothing was left of it.
+        return "aborted"
+    return status

@@ -8,7 +8,7 @@ from billing_server.store.listing import Filter
 from billing_server.store.rows import Rows
 
 SUBSCRIPTIONS = Rows(
-    Subscription, "subscription", "subscriptions", "subscription_row_2", derived={"wake_at": subscriptions.wake_at}
+    Subscription, "subscription", "subscriptions", "subscription_row_3", derived={"wake_at": subscriptions.wake_at}
 )
 
 

@@ -12,7 +12,7 @@ from billing_server.store.database import Connection
 from billing_server.store.listing import Filter
 from billing_server.store.rows import Rows
 
-TEST_CLOCKS = Rows(TestClock, "test_clock", "test_clocks", "test_clock_row")
+TEST_CLOCKS = Rows(TestClock, "test_clock", "test_clocks", "test_clock_row_2")
 
 _TABLES_OF_CUSTOMERS: Final = (
     "meter_events",

@@ -34,6 +34,7 @@ from billing_server.store.loading import Loader
 from billing_server.store.message import MESSAGES
 from billing_server.store.saving import SavedBook, Saver
 from billing_server.store.test_clock import TEST_CLOCKS
+from billing_server.store.transaction_id import TransactionId
 from billing_server.store.webhook import WebhookUnit
 
 
@@ -41,12 +42,12 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """What a unit begins with.
 
     `now` is real time in seconds by the database's clock, read once and after the locks were taken.
-    `transaction` is the transaction's number, by which `Store.committed` finds out what became of it.
+    By `transaction` `Store.committed` finds out what became of it.
     `customers` are those of the wanted ones that exist.
     """
 
     now: int
-    transaction: int
+    transaction: TransactionId
     pages_version: int
     customers: frozenset[str]
     idempotency: dict[str, IdempotencyRow]
@@ -83,12 +84,11 @@ class Unit:
         record = await self._connection.fetchrow(ACCOUNTS.queries["opening"], self.account_id)
         if record is None or record["pages_version"] is None:
             raise ResourceMissing("account", self.account_id)
-        self._transaction.number = record["transaction"]
         keys = sorted(set(idempotency_keys))
         known = await self._connection.fetch(IDEMPOTENCY.queries["find"], self.account_id, keys) if keys else []
         self._opening = Opening(
             now=record["now"],
-            transaction=record["transaction"],
+            transaction=self._transaction.number(record["transaction"]),
             pages_version=record["pages_version"],
             customers=frozenset(self._rows),
             idempotency={row.key: row for row in IDEMPOTENCY.decode(known)},

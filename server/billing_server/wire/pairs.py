@@ -92,6 +92,7 @@ INSTANTS: frozenset[str] = frozenset(
         "current_period_end",
         "current_period_start",
         "deactivated_at",
+        "deletes_after",
         "detached_at",
         "disabled_at",
         "due_at",
@@ -165,6 +166,7 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
                 "trial_reminder_at",
                 "upcoming_at",
                 "free_stub",
+                "trial_over_untold",
             }
         ),
     ),

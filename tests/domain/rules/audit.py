@@ -204,7 +204,7 @@ def audit_change(before: Book, after: Book) -> None:
 
 _FINAL_INVOICE = {"paid", "void"}
 _STILL_FREE: dict[Any, set[str]] = {
-    Subscription: {"metadata", "cancellation_details", "version"},
+    Subscription: {"metadata", "cancellation_details", "trial_over_untold", "version"},
     SubscriptionSchedule: set(),
     Invoice: {"metadata", "description", "post_payment_credit_notes_amount", "charging", "payment_intent", "version"},
 }

@@ -8,6 +8,7 @@ from billing_server.domain.account import Settings
 from tests.domain.rules.sights import (
     charges,
     events,
+    events_of,
     invoice,
     invoices,
     no_events,
@@ -17,7 +18,7 @@ from tests.domain.rules.sights import (
     sub,
     totals,
 )
-from tests.domain.rules.steps import Row, item, mark, row, subscribe, to, update
+from tests.domain.rules.steps import Row, item, mark, pay, row, subscribe, to, update
 
 JULY = "2024-07-15"
 
@@ -89,6 +90,42 @@ ANCHORS = [
         to("2025-01-31"),
         no_events(),
         settings=Settings(upcoming_renewal_days=0),
+    ),
+    row(
+        "a week is announced as it begins, once, whatever is changed then",
+        subscribe("W7"),
+        mark(),
+        update(metadata={"a": "b"}),
+        to("2025-01-01 00:00:01"),
+        update(metadata={"a": "c"}),
+        to("2025-01-08"),
+        update(metadata={"a": "d"}),
+        to("2025-01-14"),
+        events_of("invoice.upcoming", "invoice.upcoming invoice.upcoming"),
+    ),
+    row(
+        "a first week that is paid for later is announced then",
+        subscribe("W7", payment_behavior="default_incomplete"),
+        to("2025-01-01 10:00"),
+        pay(),
+        mark(),
+        to("2025-01-07"),
+        events("invoice.upcoming @2025-01-01T10:00 period_end=2025-01-08"),
+    ),
+    row(
+        "days, too, though the notice is longer",
+        subscribe("D_METERED"),
+        mark(),
+        to("2025-01-03"),
+        events_of("invoice.upcoming", "invoice.upcoming invoice.upcoming invoice.upcoming"),
+    ),
+    row(
+        "a week with a shorter notice is not",
+        subscribe("W7"),
+        mark(),
+        to("2025-01-05"),
+        events("invoice.upcoming @2025-01-05"),
+        settings=Settings(upcoming_renewal_days=3),
     ),
     row(
         "an announcement counts what is pending and the balance",

@@ -103,7 +103,7 @@ ALIKE = [
         """,
         ),
         start="2025-01-01",
-        settings=Settings(one_off_retry_policy=RetryPolicy(kind="custom", retry_days=(2,))),
+        settings=Settings(one_off_retry_policy=RetryPolicy(kind="custom", retry_days=(2,)), upcoming_renewal_days=0),
         card=None,
     ),
 ]

@@ -18,7 +18,7 @@ from tests.domain.rules.sights import (
     sub,
     totals,
 )
-from tests.domain.rules.steps import Row, attach, mark, pause, pay, row, subscribe, to, update
+from tests.domain.rules.steps import Row, attach, mark, pause, pay, resume, row, subscribe, to, update
 
 MARCH = "2025-03-01"
 FORTNIGHT = (subscribe("M31", trial_period_days=14), mark())
@@ -377,6 +377,85 @@ ENDS = [
         sub(interval="year"),
         period("2025-03-01", "2026-03-01"),
         totals(0, 12000),
+        start=MARCH,
+    ),
+    row(
+        "trial_end=now without a payment method, pause: paused as by time, no invoice",
+        subscribe("M31", trial_period_days=14, missing_payment_method="pause"),
+        to("2025-03-05"),
+        mark(),
+        update(trial_end_now=True),
+        sub(status="paused", trial_end="2025-03-05", billing_cycle_anchor="2025-03-05", trial_will_end_at=None),
+        period("2025-03-01", "2025-03-05"),
+        events("""
+            customer.subscription.updated was=billing_cycle_anchor,current_period_end,trial_end status=trialing
+            customer.subscription.trial_will_end
+            customer.subscription.updated was.status=trialing status=paused
+            customer.subscription.paused
+        """),
+        to("2025-05-05"),
+        sub(status="paused"),
+        totals(0),
+        card=None,
+        start=MARCH,
+    ),
+    row(
+        "trial_end=now without a payment method, cancel: canceled, no invoice",
+        subscribe("M31", trial_period_days=14, missing_payment_method="cancel"),
+        to("2025-03-05"),
+        mark(),
+        update(trial_end_now=True),
+        sub(status="canceled", trial_end="2025-03-05", ended_at="2025-03-05"),
+        events("""
+            customer.subscription.updated
+            customer.subscription.trial_will_end
+            customer.subscription.deleted status=canceled
+        """),
+        totals(0),
+        card=None,
+        start=MARCH,
+    ),
+    row(
+        "trial_end=now without a payment method, said in the same request",
+        FORTNIGHT,
+        update(
+            trial_end_now=True, missing_payment_method="pause", price="Y120", payment_behavior="error_if_incomplete"
+        ),
+        sub(status="paused", interval="year"),
+        totals(0),
+        card=None,
+        start=MARCH,
+    ),
+    row(
+        "trial_end=now without a payment method, create_invoice: past due",
+        FORTNIGHT,
+        update(trial_end_now=True),
+        sub(status="past_due"),
+        totals(0, 3100),
+        card=None,
+        start=MARCH,
+    ),
+    row(
+        "trial_end=now without a payment method, while collection is paused: active (decision 18)",
+        subscribe("M31", trial_period_days=14, missing_payment_method="cancel"),
+        pause("keep_as_draft"),
+        update(trial_end_now=True),
+        sub(status="active"),
+        invoice(status="draft", total=3100, auto_advance=False),
+        card=None,
+        start=MARCH,
+    ),
+    row(
+        "trial_end=now without a payment method, paused: resumed in the cycle that began with its end",
+        subscribe("M31", trial_period_days=14, missing_payment_method="pause"),
+        to("2025-03-05"),
+        update(trial_end_now=True),
+        to("2025-04-10"),
+        attach(OK),
+        resume(billing_cycle_anchor="unchanged", proration_behavior="none"),
+        sub(status="active"),
+        period("2025-04-05", "2025-05-05"),
+        card=None,
         start=MARCH,
     ),
     row(

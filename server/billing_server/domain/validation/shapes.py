@@ -93,7 +93,7 @@ def each(of_one: Rule | Shape, *, most: int, least: int = 0) -> Rule:
 
     def rule(values: Any, field: str, findings: Findings) -> None:
         if len(values) < least:
-            findings.add(field, "parameter_invalid_empty", f"needs at least {least}; give one, or leave the field out")
+            findings.add(field, "parameter_invalid_empty", f"needs at least {least}: give one")
         if len(values) > most:
             findings.add(field, "parameter_invalid", f"holds at most {most}, not {len(values)}; give fewer")
             return

@@ -31,6 +31,10 @@ SELECT customer FROM books WHERE account_id = $1 AND test_clock = $2 ORDER BY cu
 -- Clocks that are on their way, of all accounts: seen under the setting app.sweep.
 SELECT account_id, id FROM test_clocks WHERE status = 'advancing' ORDER BY account_id, id;
 
+-- name: over
+-- Clocks that are not on their way, and whose lifetime is over.
+SELECT id FROM test_clocks WHERE account_id = $1 AND deletes_after <= $2 AND status <> 'advancing' ORDER BY id LIMIT $3;
+
 -- name: delete
 -- A test clock whose customers are gone.
 DELETE FROM test_clocks WHERE account_id = $1 AND id = $2;
