@@ -28,7 +28,7 @@ from billing_server.engine.pages import PagesCache
 from billing_server.engine.session import Session
 from billing_server.engine.transactions import committed
 from billing_server.engine.usage import with_usage
-from billing_server.engine.work import Answered, Woken, Work
+from billing_server.engine.work import Answered, OnClaimed, Woken, Work, nobody_waits
 from billing_server.store.errors import StoreBusy, StoreTimeout, StoreUnavailable
 from billing_server.store.store import Store
 from billing_server.store.unit import Unit
@@ -169,18 +169,25 @@ class Door:
     # --- time
 
     async def wake(
-        self, account_id: str, *, limit: int, until: int | None = None, test_clock: str | None = None
+        self,
+        account_id: str,
+        *,
+        limit: int,
+        until: int | None = None,
+        test_clock: str | None = None,
+        on_claimed: OnClaimed = nobody_waits,
     ) -> Woken:
         """Advance up to `limit` due books, of real time or of one test clock, and commit.
 
-        A book that fails is parked alone; the others of its batch are tried again without it.
+        A book that fails is parked alone; the others of its batch are tried again without it. `on_claimed` is told
+        how many books were found, before anything is decided: whoever has found as many as he may should look for more.
         """
 
         claimed: list[str] = []
 
         async def body(unit: Unit) -> Woken:
             claimed.clear()
-            return await self._wake(unit, limit, until, test_clock, claimed)
+            return await self._wake(unit, limit, until, test_clock, claimed, on_claimed)
 
         try:
             woken = await self.committed(account_id, body)
@@ -230,10 +237,17 @@ class Door:
         return parked
 
     async def _wake(
-        self, unit: Unit, limit: int, until: int | None, test_clock: str | None, claimed: list[str]
+        self,
+        unit: Unit,
+        limit: int,
+        until: int | None,
+        test_clock: str | None,
+        claimed: list[str],
+        on_claimed: OnClaimed,
     ) -> Woken:
         opening = await unit.open()
         claimed += await unit.claim_due(limit, until, test_clock)
+        on_claimed(len(claimed))
         moment = opening.now if until is None else until
         if not claimed:
             return Woken(horizon=moment)

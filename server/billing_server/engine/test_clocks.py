@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 
 import msgspec
@@ -17,12 +18,13 @@ from billing_server.domain import calendar
 from billing_server.domain.errors import LimitReached, ResourceMissing, invalid
 from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.test_clock import LIFETIME_SECONDS, TestClock
+from billing_server.engine.batches import side_by_side
 from billing_server.engine.cashier import Cashier
 from billing_server.engine.door import Door
 from billing_server.engine.events import event_rows
 from billing_server.engine.ids import IdSource
 from billing_server.engine.once import once
-from billing_server.engine.work import Answer, Caller, Woken
+from billing_server.engine.work import Answer, Caller, OnClaimed, Woken
 from billing_server.store.errors import StoreUnavailable
 from billing_server.store.store import Store
 from billing_server.store.unit import Opening, Unit
@@ -32,8 +34,8 @@ LOGGER = logging.getLogger(__name__)
 BOOKS_MAX = 400
 """Books advanced in one transaction: few enough that interactive callers behind it do not notice."""
 
-BATCHES_AT_ONCE = 2
-"""So that one batch is decided while the database works on the other."""
+BATCHES_AT_ONCE = 3
+"""So that one batch is decided while the database works on another and the charges of a third are settled."""
 
 ALL_BATCHES_AT_ONCE = 4
 """Of all clocks together; the other connections are for callers and for settling."""
@@ -169,7 +171,7 @@ class TestClocks:
         try:
             clock = await self._clock(account_id, clock_id)
             while clock.status == "advancing":
-                clock = await self._step(account_id, clock, move)
+                clock = await self._work_off(account_id, clock, move)
             move.tell(Progress(clock=clock, books=move.books, events=move.events, done=True))
         except asyncio.CancelledError:
             move.fail(StoreUnavailable("the server is stopping; the clock is moved on by the next one"))
@@ -191,27 +193,23 @@ class TestClocks:
         async with self._store.view(account_id) as view:
             return await view.get(TestClock, clock_id, "test_clock")
 
-    async def _step(self, account_id: str, clock: TestClock, move: _Move) -> TestClock:
-        """Advance a batch of books and settle their charges; finish when nothing is left to do."""
+    async def _work_off(self, account_id: str, clock: TestClock, move: _Move) -> TestClock:
+        """Advance all books that are due, batch after batch, and settle their charges; then finish."""
         target = clock.target_frozen_time or clock.frozen_time
-        batches = await self._batches(account_id, clock.id, target)
-        move.books += sum(woken.books for woken in batches)
-        move.events += sum(woken.events for woken in batches)
-        if not any(woken.books for woken in batches):
-            return await self._finish(account_id, clock, target)
-        clock = await self._reach(account_id, clock, min(woken.horizon for woken in batches))
-        move.tell(Progress(clock=clock, books=move.books, events=move.events))
-        return clock
-
-    async def _batches(self, account_id: str, clock_id: str, target: int) -> list[Woken]:
-        """Some batches side by side. One that fails does not leave the others running behind its back."""
-        batches = (self._batch(account_id, clock_id, target) for _ in range(BATCHES_AT_ONCE))
-        woken: list[Woken] = []
-        for result in await asyncio.gather(*batches, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
-            woken.append(result)
-        return woken
+        work_off = partial(self._batch, account_id, clock.id, target)
+        follows = False
+        async with aclosing(side_by_side(work_off, books_max=BOOKS_MAX, at_once=BATCHES_AT_ONCE)) as batches:
+            async for woken, last in batches:
+                move.books += woken.books
+                move.events += woken.events
+                follows = follows or _more_follows(woken, target)
+                if last and not follows:
+                    break
+                follows = follows and not last
+                if clock.frozen_time < woken.horizon < target:
+                    clock = await self._reach(account_id, clock, woken.horizon)
+                move.tell(Progress(clock=clock, books=move.books, events=move.events))
+        return await self._finish(account_id, clock, target)
 
     async def _reach(self, account_id: str, clock: TestClock, moment: int) -> TestClock:
         """Keep how far the clock has come; whoever looks at it sees it move."""
@@ -227,9 +225,11 @@ class TestClocks:
 
         return await self._door.committed(account_id, body)
 
-    async def _batch(self, account_id: str, clock_id: str, target: int) -> Woken:
+    async def _batch(self, account_id: str, clock_id: str, target: int, on_claimed: OnClaimed) -> Woken:
         async with self._free:
-            woken = await self._door.wake(account_id, limit=BOOKS_MAX, until=target, test_clock=clock_id)
+            woken = await self._door.wake(
+                account_id, limit=BOOKS_MAX, until=target, test_clock=clock_id, on_claimed=on_claimed
+            )
         await self._cashier.carry_out(account_id, woken.charges, woken.refunds)
         return woken
 
@@ -284,6 +284,11 @@ def _refuse_move(clock: TestClock, target: int) -> None:
 def _event(type_: str, clock: TestClock, before: TestClock | None, cause: Cause) -> Event:
     previous = None if before is None else previous_attributes(before, clock)
     return Event(type_, clock.frozen_time, None, clock, previous, cause)
+
+
+def _more_follows(woken: Woken, target: int) -> bool:
+    """Whether there may be more to do in books of a batch: time has not come to its end in all of them."""
+    return woken.books > 0 and bool(woken.horizon < target or woken.charges or woken.refunds or woken.unfinished)
 
 
 class _Move:

@@ -12,6 +12,7 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -19,11 +20,12 @@ from typing import Any, Final
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from billing_server.domain.payment import PaymentAttempt, Refund
+from billing_server.engine.batches import side_by_side
 from billing_server.engine.cashier import CONCURRENT_MAX, GATEWAY_SECONDS_MAX, Cashier
 from billing_server.engine.door import Door
 from billing_server.engine.errands import Errands
 from billing_server.engine.test_clocks import TestClocks
-from billing_server.engine.work import Woken
+from billing_server.engine.work import OnClaimed, Woken
 from billing_server.store.store import Store
 
 LOGGER = logging.getLogger(__name__)
@@ -37,8 +39,11 @@ STALE_SECONDS = 15.0
 
 HOUSEKEEPING_MINUTES = 10
 BOOKS_MAX = 300
-ACCOUNTS_AT_ONCE = 4
-"""Accounts whose books are advanced at once; the other connections are for callers and for settling."""
+BATCHES_AT_ONCE = 2
+"""Batches of one account: one is decided while the database works on the other."""
+
+ALL_BATCHES_AT_ONCE = 4
+"""Of all accounts together; the other connections are for callers and for settling."""
 
 IDEMPOTENCY_KEPT_SECONDS = 48 * 3600
 EVENTS_KEPT_SECONDS: int | None = None
@@ -74,7 +79,7 @@ class Timekeeper:
         self._events_kept_seconds = events_kept_seconds
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self._errands = Errands(self._ended)
-        self._free = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
+        self._free = asyncio.Semaphore(ALL_BATCHES_AT_ONCE)
         self._numbers = itertools.count(1)
         self._under_way = 0
         self._fewer = asyncio.Event()
@@ -200,16 +205,22 @@ class Timekeeper:
         Charges are made beside it, so that a gateway that takes its time delays nobody's renewal. Books whose
         charges are settled may be due again, after an outage; so they are looked for once more.
         """
-        while not self._closing:
-            await self._room()
-            async with self._free:
-                woken = await self._door.wake(account_id, limit=BOOKS_MAX)
-            if woken.charges or woken.refunds:
-                charging = partial(self._cashier.carry_out, account_id, woken.charges, woken.refunds)
-                self._set_out(f"charge {next(self._numbers)}", account_id, woken, charging)
-            if woken.books < BOOKS_MAX:
-                break
+        work_off = partial(self._wake, account_id)
+        async with aclosing(side_by_side(work_off, books_max=BOOKS_MAX, at_once=BATCHES_AT_ONCE)) as batches:
+            async for woken, last in batches:
+                if self._closing or (last and woken.books < BOOKS_MAX):
+                    break
         await self._plan(account_id)
+
+    async def _wake(self, account_id: str, on_claimed: OnClaimed) -> Woken:
+        """Advance one batch of due books, and set out with its charges."""
+        await self._room()
+        async with self._free:
+            woken = await self._door.wake(account_id, limit=BOOKS_MAX, on_claimed=on_claimed)
+        if woken.charges or woken.refunds:
+            charging = partial(self._cashier.carry_out, account_id, woken.charges, woken.refunds)
+            self._set_out(f"charge {next(self._numbers)}", account_id, woken, charging)
+        return woken
 
     async def _check(self, account_id: str) -> None:
         """Ask the gateway about charges and refunds of which it is not known what became of them (promise 3)."""

@@ -133,3 +133,11 @@ class Woken(msgspec.Struct, frozen=True, kw_only=True):
     late: tuple[int, ...] = ()
     charges: tuple[PaymentAttempt, ...] = ()
     refunds: tuple[Refund, ...] = ()
+
+
+OnClaimed = Callable[[int], None]
+"""Is told how many books a batch has found due and locked."""
+
+
+def nobody_waits(_claimed: int) -> None:
+    """What a batch has found matters to nobody before its end."""
