@@ -171,7 +171,7 @@ async def test_the_command_tells_what_became_of_each_line(fake: FakeServer, tmp_
     file = _file(tmp_path, '{"customer": "cus_1", "idempotency_key": "a"}', '{"customer": "cus_none"}')
     shown = await run(fake, "subscriptions", "import", str(file))
     assert shown.exit_code == 1
-    assert "1 subscriptions are there, 1 lines were refused." in shown.stdout
+    assert "Subscriptions there: 1. Lines refused: 1." in shown.stdout
     assert "Line 2: customer: no such customer (resource_missing)" in shown.stderr
     machine = await run(fake, "--json", "subscriptions", "import", str(file))
     lines = [json.loads(line) for line in machine.stdout.splitlines()]

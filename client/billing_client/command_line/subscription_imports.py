@@ -113,7 +113,7 @@ def _show(output: Output, created: int, refused: list[tuple[int, CreateSubscript
         output.note(f"Line {number}: {_described(refusal)}")
     if len(refused) > _REFUSALS_SHOWN_MAX:
         output.note(f"… and {len(refused) - _REFUSALS_SHOWN_MAX} more; --json tells all.")
-    output.line(f"{created} subscriptions are there, {len(refused)} lines were refused.")
+    output.line(f"Subscriptions there: {created:,}. Lines refused: {len(refused):,}.")
 
 
 def _described(refusal: CreateSubscriptionRefusal) -> str:
