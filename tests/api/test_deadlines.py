@@ -117,8 +117,8 @@ async def test_each_reader_has_a_deadline_of_its_own(caller: Caller, database_ur
                 for _ in range(3)
             ]
             hasty: list[grpc.aio.UnaryUnaryCall[Any, Any]] = [
-                caller.subscriptions.GetSubscription(get, metadata=caller.login, timeout=0.3),
-                caller.subscriptions.ListSubscriptions(listing, metadata=caller.login, timeout=0.3),
+                caller.subscriptions.GetSubscription(get, metadata=caller.login, timeout=2),
+                caller.subscriptions.ListSubscriptions(listing, metadata=caller.login, timeout=2),
             ]
             for call in hasty:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -297,10 +297,12 @@ async def settled(database: Database) -> list[str]:
         if time.monotonic() > give_up_at:
             return [f"{number} {what} are not settled" for what, number in left.items() if number]
         # The servers that held leases are dead, and the gateway was restarted: nothing is under way elsewhere.
-        await _hurry(database, 0)
-        if time.monotonic() > hurry_at:
-            await _hurry_deliveries(database)
-            hurry_at = time.monotonic() + HURRY_DELIVERIES_SECONDS
+        # What meets servers in a deadlock is done by the next round.
+        with contextlib.suppress(asyncpg.DeadlockDetectedError):
+            await _hurry(database, 0)
+            if time.monotonic() > hurry_at:
+                await _hurry_deliveries(database)
+                hurry_at = time.monotonic() + HURRY_DELIVERIES_SECONDS
         await asyncio.sleep(HURRY_SECONDS)
 
 

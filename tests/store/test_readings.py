@@ -255,3 +255,33 @@ async def test_readers_see_their_own_account_whatever_happens_to_others(narrow: 
         for outcome in await asyncio.gather(*reading, return_exceptions=True):
             assert outcome is None or isinstance(outcome, StoreError | asyncio.CancelledError), outcome
     assert len(set(seen)) == len(customers)
+
+
+async def test_a_reader_canceled_again_and_again_leaves_no_statement(
+    narrow: Store, administrator: asyncpg.Connection, account_id: str
+) -> None:
+    """By its deadline and by its caller, say: the connection must be asked to stop all the same."""
+    process = asyncio.get_running_loop().create_future()
+
+    async def read() -> None:
+        async with narrow.view(account_id) as view:
+            process.set_result((await transaction_of(view))[0])
+            await view.page(CustomerFilter(), limit=1)
+
+    async with administrator.transaction():
+        await administrator.execute("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE")
+        reader = asyncio.create_task(read())
+        async with asyncio.timeout(10):
+            waiting = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $1"
+            while await administrator.fetchval(waiting, await process) != "Lock":
+                await administrator.execute("SELECT pg_stat_clear_snapshot()")
+                await asyncio.sleep(0.01)
+        for _ in range(3):
+            reader.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        async with asyncio.timeout(10):
+            while await administrator.fetchval(waiting, process.result()) == "Lock":
+                await administrator.execute("SELECT pg_stat_clear_snapshot()")
+                await asyncio.sleep(0.01)

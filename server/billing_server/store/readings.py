@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -28,9 +28,9 @@ AGE_SECONDS_MAX: Final = 0.25
 _END_SECONDS_MAX: Final = 10.0
 """How long a connection may take to end a reading before it is given up."""
 
-_STATEMENT_SECONDS_MAX: Final = 3_600
-"""The longest deadline that a call can have. Each caller's own is kept by canceling its statement; this is for a
-process that hangs."""
+_STATEMENT_SECONDS_MAX: Final = 60
+"""How long a statement may take. Each caller's own deadline is kept by canceling its statement; this is for a process
+that hangs, and for a cancellation that PostgreSQL heard before it had read the statement."""
 
 _OPEN_MIN: Final = 2
 """Readings of one account at once, at least; otherwise half of the connections, so that reading one account leaves
@@ -70,7 +70,8 @@ class Readings:
         try:
             yield reading
         except BaseException:
-            await self._break_off(reading)
+            # A reader that is canceled may be canceled once more; its statement must be, too, in any case.
+            self._do_beside(self._break_off(reading))
             raise
         self._used(reading)
 
@@ -169,7 +170,10 @@ class Readings:
 
     def _end_beside(self, reading: Reading) -> None:
         """End it while its reader goes on: the end of a transaction that only read tells nothing."""
-        ending = asyncio.create_task(self._end(reading))
+        self._do_beside(self._end(reading))
+
+    def _do_beside(self, end: Coroutine[Any, Any, None]) -> None:
+        ending = asyncio.create_task(end)
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
@@ -185,7 +189,10 @@ class Readings:
 
     async def _break_off(self, reading: Reading) -> None:
         try:
-            await reading.roll_back()
+            async with asyncio.timeout(_END_SECONDS_MAX):
+                await reading.roll_back()
+        except TimeoutError:
+            reading.broken = True
         finally:
             await self._give_back(reading)
 
