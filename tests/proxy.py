@@ -56,9 +56,10 @@ class Proxy:
             yield self
         finally:
             server.close()
-            self.break_all()
-            if self._serving:
-                await asyncio.wait(self._serving)
+            while self._serving:
+                # One that is being accepted just now has no ends yet that could be cut.
+                self.break_all()
+                await asyncio.wait(self._serving, timeout=0.05)
 
     def break_all(self) -> None:
         """Cut all connections, wherever they are."""
