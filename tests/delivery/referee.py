@@ -26,7 +26,8 @@ class Violation(msgspec.Struct, frozen=True):
 class Referee:
     """Judges deliveries of the events of a log, given as customers by position.
 
-    A connection that says nothing of an event surely holds it for `held_seconds`; later it may have been taken back.
+    A connection that says nothing of an event surely holds it for `held_seconds`; later it may have been taken back,
+    and with it the later ones of its customer.
     """
 
     def __init__(self, log: Mapping[int, str], held_seconds: float) -> None:
@@ -53,12 +54,13 @@ class Referee:
                 self.violations.append(Violation(connection, earlier, position, "was passed over"))
         now = time.monotonic() if now is None else now
         for other, held in self._held[customer].items():
-            if other != connection:
-                self.violations += [
-                    Violation(connection, earlier, position, f"is with {other}")
-                    for earlier, since in held.items()
-                    if earlier <= position and now - since < self.held_seconds
-                ]
+            if other == connection:
+                continue
+            for earlier in sorted(held):
+                if earlier > position or now - held[earlier] >= self.held_seconds:
+                    break
+                if held[earlier] < now:
+                    self.violations.append(Violation(connection, earlier, position, f"is with {other}"))
         given.add(position)
         self._held[customer].setdefault(connection, {})[position] = now
 

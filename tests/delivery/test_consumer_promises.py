@@ -18,7 +18,7 @@ from billing.v1.event_service_pb2 import CreateConsumerRequest
 from billing_server.delivery import consuming as connections
 from billing_server.domain import consumption
 from billing_server.domain.consumer import SHARDS
-from billing_server.domain.consumption import Hand
+from billing_server.domain.consumption import Entry, Hand
 from tests.delivery.consuming import Stream, consuming, parked_of, until_settled, write_log
 from tests.delivery.referee import Referee
 from tests.serving import Caller, new_caller, serving
@@ -27,8 +27,6 @@ EVENTS = 3_000
 CUSTOMERS = 40
 CONNECTIONS = 3
 ACK_SECONDS = 3
-LATE_SECONDS_MAX = 2
-"""The server counts from when it sends an event, the referee from when a worker hears of it: so much later at most."""
 CREATE = CreateConsumerRequest(ack_timeout_seconds=ACK_SECONDS, tries_max=3, batch_max=50)
 
 
@@ -47,11 +45,26 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumption, "DECLINE_SECONDS", 0.05)
 
 
+@pytest.fixture(autouse=True)
+def sent(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """When the servers last sent each event: what they hold a connection to, however late its worker hears of it."""
+    moments: dict[int, float] = {}
+    launch = Hand._launch
+
+    def noted(hand: Hand, entry: Entry, lane: Any, now: float) -> None:
+        moments[entry.position] = now
+        launch(hand, entry, lane, now)
+
+    monkeypatch.setattr(Hand, "_launch", noted)
+    return moments
+
+
 class Worker:
     """A consumer that does everything wrong now and then, over one connection after another."""
 
-    def __init__(self, callers: list[Caller], referee: Referee, seed: str) -> None:
+    def __init__(self, callers: list[Caller], referee: Referee, sent: dict[int, float], seed: str) -> None:
         self._callers = callers
+        self._sent = sent
         self._referee = referee
         self._random = random.Random(seed)
         self._connections = 0
@@ -77,7 +90,7 @@ class Worker:
         for _ in range(lifetime):
             batch = await stream.batch()
             for event in batch:
-                self._referee.delivered(name, event.position)
+                self._referee.delivered(name, event.position, self._sent[event.position])
             for position in slow:
                 await self._acknowledge(name, stream, position)
             slow = []
@@ -102,14 +115,16 @@ class Worker:
         await stream.acknowledge(position)
 
 
-async def consume_by_chance(callers: list[Caller], seed: str, settle_seconds: float = 90) -> Referee:
+async def consume_by_chance(
+    callers: list[Caller], sent: dict[int, float], seed: str, settle_seconds: float = 90
+) -> Referee:
     """Fill a log, and have some workers consume it until nothing is left; return the referee."""
     chance = random.Random(seed)
     subjects = [f"cus_{chance.randrange(CUSTOMERS)}" for _ in range(EVENTS)]
     first = callers[0]
     before = await write_log(first.server.engine, first.account_id, subjects)
-    referee = Referee(dict(enumerate(subjects, before + 1)), held_seconds=ACK_SECONDS - LATE_SECONDS_MAX)
-    workers = [Worker(callers, referee, f"{seed}.{number}") for number in range(CONNECTIONS)]
+    referee = Referee(dict(enumerate(subjects, before + 1)), held_seconds=ACK_SECONDS)
+    workers = [Worker(callers, referee, sent, f"{seed}.{number}") for number in range(CONNECTIONS)]
     tasks = [asyncio.create_task(worker.run()) for worker in workers]
     settled = asyncio.create_task(_settled(first, settle_seconds))
     try:
@@ -136,9 +151,9 @@ async def _settled(caller: Caller, seconds: float) -> None:
 
 @pytest.mark.parametrize("seed", ["1", "2"])
 async def test_nothing_is_missed_and_each_customer_is_told_in_order(
-    caller: Caller, elsewhere: Caller, seed: str
+    caller: Caller, elsewhere: Caller, sent: dict[int, float], seed: str
 ) -> None:
-    referee = await consume_by_chance([caller, elsewhere], seed)
+    referee = await consume_by_chance([caller, elsewhere], sent, seed)
     parked = [event.position for event in await parked_of(caller)]
     referee.judge(parked)
     assert referee.repeated
@@ -146,7 +161,7 @@ async def test_nothing_is_missed_and_each_customer_is_told_in_order(
 
 
 async def test_the_referee_sees_acknowledgements_before_delivery(
-    caller: Caller, elsewhere: Caller, monkeypatch: pytest.MonkeyPatch
+    caller: Caller, elsewhere: Caller, sent: dict[int, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = Hand.to_store
 
@@ -158,7 +173,7 @@ async def test_the_referee_sees_acknowledgements_before_delivery(
             shard.entries = entries
 
     monkeypatch.setattr(Hand, "to_store", forgetful)
-    referee = await consume_by_chance([caller, elsewhere], "planted")
+    referee = await consume_by_chance([caller, elsewhere], sent, "planted")
     with pytest.raises(AssertionError, match="never"):
         referee.judge(event.position for event in await parked_of(caller))
 
@@ -192,7 +207,7 @@ async def test_the_referee_sees_work_given_away_too_early(caller: Caller, monkey
 
 
 async def test_the_referee_sees_customers_overtaken(
-    caller: Caller, elsewhere: Caller, monkeypatch: pytest.MonkeyPatch
+    caller: Caller, elsewhere: Caller, sent: dict[int, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = Hand.take
 
@@ -202,6 +217,6 @@ async def test_the_referee_sees_customers_overtaken(
             lane.held[0].due += number % 2 * 0.3
 
     monkeypatch.setattr(Hand, "take", hasty)
-    referee = await consume_by_chance([caller, elsewhere], "planted")
+    referee = await consume_by_chance([caller, elsewhere], sent, "planted")
     with pytest.raises(AssertionError, match="the order was broken"):
         referee.judge(event.position for event in await parked_of(caller))
