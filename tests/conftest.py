@@ -73,7 +73,7 @@ async def temporary_database(server_url: str) -> AsyncIterator[str]:
 async def _administer(database_url: str, statement: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute(statement)
+        await connection.execute(statement, timeout=120)
     finally:
         await connection.close()
 

@@ -341,7 +341,9 @@ async def _subscribed_while_it_moves(world: World, engine: Engine, plant: Callab
     subscribing = asyncio.create_task(world.do(slow, command, Subscription))
     await within(gate.reached.wait())
     moving = asyncio.create_task(_advance(world, engine, clock_id, _month(2) + 2 * HOUR))
-    await asyncio.wait({moving}, timeout=0.3)
+    # It waits for the command to let go of the clock, or has passed it by.
+    while not (moving.done() or await world.somebody_waits()):
+        await asyncio.wait({moving}, timeout=0.02)
     gate.open.set()
     subscription = await within(subscribing)
     await within(moving)

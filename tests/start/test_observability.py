@@ -35,8 +35,8 @@ def scraped(directory: Path) -> str:
             opened: Any = channel
             customers: Any = CustomerServiceStub(opened)
             request = CreateCustomerRequest(name="Ada")
-            assert customers.CreateCustomer(request, metadata=login(process.key), timeout=20).id
-        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10) as response:
+            assert customers.CreateCustomer(request, metadata=login(process.key), timeout=60).id
+        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=60) as response:
             told: str = response.read().decode()
     return told
 
@@ -98,9 +98,9 @@ def _talk(channel: Any, process: Process) -> list[str]:
     known = login(process.key)
     accounts: Any = AccountServiceStub(channel)
     customers: Any = CustomerServiceStub(channel)
-    made = accounts.CreateApiKey(CreateApiKeyRequest(name="n", scopes=["*"]), metadata=known, timeout=20)
+    made = accounts.CreateApiKey(CreateApiKeyRequest(name="n", scopes=["*"]), metadata=known, timeout=60)
     customer = customers.CreateCustomer(
-        CreateCustomerRequest(name="Ada Lovelace", email="ada@secret.example"), metadata=known, timeout=20
+        CreateCustomerRequest(name="Ada Lovelace", email="ada@secret.example"), metadata=known, timeout=60
     )
     token = "tok_very_secret"
     refused: list[tuple[Any, Any, Any]] = [
@@ -111,6 +111,6 @@ def _talk(channel: Any, process: Process) -> list[str]:
     ]
     for method, request, metadata in refused:
         with pytest.raises(grpc.RpcError):
-            method(request, metadata=metadata, timeout=20)
-    accounts.RevokeApiKey(RevokeApiKeyRequest(id=made.api_key.id), metadata=known, timeout=20)
+            method(request, metadata=metadata, timeout=60)
+    accounts.RevokeApiKey(RevokeApiKeyRequest(id=made.api_key.id), metadata=known, timeout=60)
     return [process.key, made.secret, CARD, token, "sk_wrong_but_somebodys_secret", "ada@secret.example", "Lovelace"]
