@@ -44,11 +44,11 @@ PATIENCE_SECONDS: Final = 8.0
 LEASE_OVER_SECONDS: Final = 30
 """No charge takes so long, not in a server that was frozen either: whoever made an older one is dead."""
 
-SETTLE_SECONDS_MAX: Final = 150.0
+SETTLE_SECONDS_MAX: Final = 300.0
 HURRY_SECONDS: Final = 1.0
 HURRY_DELIVERIES_SECONDS: Final = 5.0
-STOP_SECONDS_MAX: Final = 20.0
-CATCH_UP_SECONDS_MAX: Final = 30.0
+STOP_SECONDS_MAX: Final = 60.0
+CATCH_UP_SECONDS_MAX: Final = 60.0
 
 Say = Callable[[str], None]
 
