@@ -29,6 +29,7 @@ from tests.engine.world import World, caller, collected, outcomes, within
 THE_31ST = datetime(2100, 1, 31, 10, tzinfo=UTC)
 BEGIN = int(THE_31ST.timestamp())
 YEAR = 365 * DAY
+MOVE_SECONDS_MAX = 300.0
 
 
 def _asking() -> Caller:
@@ -42,7 +43,9 @@ async def _clock(world: World, engine: Engine, frozen_time: int = BEGIN) -> str:
 
 
 async def _advance(world: World, engine: Engine, clock_id: str, target: int) -> list[Progress]:
-    return await within(collected(engine.clocks.advance(world.account_id, clock_id, target, _asking())), 60)
+    return await within(
+        collected(engine.clocks.advance(world.account_id, clock_id, target, _asking())), MOVE_SECONDS_MAX
+    )
 
 
 async def _now(world: World, engine: Engine, clock_id: str) -> TestClock:
