@@ -24,7 +24,7 @@ from billing_server.engine.work import Caller
 from billing_server.store.errors import StoreUnavailable
 from tests.engine.ledger import audit
 from tests.engine.times import DAY, HOUR, START, Stops
-from tests.engine.world import World, caller, collected, outcomes, within
+from tests.engine.world import END_SECONDS_MAX, World, caller, collected, outcomes, within
 
 THE_31ST = datetime(2100, 1, 31, 10, tzinfo=UTC)
 BEGIN = int(THE_31ST.timestamp())
@@ -304,7 +304,7 @@ async def test_the_end_of_a_process_tells_its_watchers(world: World, engine: Eng
     clock_id = await _clock(world, engine)
     await _subscribers(world, engine, clock_id, 1, "hang")
     moving = await _held_up(world, engine, clock_id, _month(2))
-    await within(world.end(engine, drain_seconds=0.05), 3.0)
+    await within(world.end(engine, drain_seconds=0.05), END_SECONDS_MAX)
     with pytest.raises(StoreUnavailable):
         await within(moving)
     assert (await _now(world, await world.process(), clock_id)).status == "advancing"

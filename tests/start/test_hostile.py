@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -36,13 +35,9 @@ HARM_SECONDS_MAX: Final = 600
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[Process]:
-    with temporary_data_directory() as directory:
-        try:
-            with running(directory) as started:
-                started.wait_until_serving()
-                yield started
-        finally:
-            shutil.rmtree((directory / ".data" / "postgres").resolve(), ignore_errors=True)
+    with temporary_data_directory() as directory, running(directory) as started:
+        started.wait_until_serving()
+        yield started
 
 
 @pytest.fixture

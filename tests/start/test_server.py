@@ -104,10 +104,7 @@ def running(directory: Path, *arguments: str, **settings: str) -> Iterator[Proce
 @pytest.fixture
 def directory() -> Iterator[Path]:
     with temporary_data_directory() as parent:
-        try:
-            yield parent
-        finally:
-            shutil.rmtree((parent / ".data" / "postgres").resolve(), ignore_errors=True)
+        yield parent
 
 
 Login = tuple[tuple[str, str], ...]
