@@ -23,7 +23,7 @@ from billing_server.engine.test_clocks import Progress, TestClocks
 from billing_server.engine.work import Caller
 from billing_server.store.errors import StoreUnavailable
 from tests.engine.ledger import audit
-from tests.engine.times import DAY, HOUR, START, Stops
+from tests.engine.times import DAY, HOUR, START, Gate, Stops
 from tests.engine.world import END_SECONDS_MAX, World, caller, collected, outcomes, within
 
 THE_31ST = datetime(2100, 1, 31, 10, tzinfo=UTC)
@@ -313,21 +313,6 @@ async def test_the_end_of_a_process_tells_its_watchers(world: World, engine: Eng
 # --- meetings
 
 
-class _Gate(Stops):
-    """Waits between a decision and its writing until the gate is opened."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open = asyncio.Event()
-
-    async def at(self, step: str) -> None:
-        pass
-
-    async def writing(self) -> None:
-        self.reached.set()
-        await self.open.wait()
-
-
 def _nothing() -> None:
     """No bug is planted."""
 
@@ -337,7 +322,7 @@ async def _subscribed_while_it_moves(world: World, engine: Engine, plant: Callab
     clock_id = await _clock(world, engine)
     customer = await world.customer(engine, None, test_clock=clock_id)
     plant()
-    gate = _Gate()
+    gate = Gate()
     slow = await world.process(stops=gate)
     items = (c.ItemParams(price=world.price),)
     command = c.CreateSubscription(customer=customer, items=items, collection_method="send_invoice", days_until_due=30)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +12,10 @@ from billing_server.domain import commands as c
 from billing_server.domain.errors import Conflict
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.test_clock import TestClock
+from billing_server.engine.door import Door
 from billing_server.engine.engine import Engine
 from tests.engine.ledger import audit
-from tests.engine.times import DAY, HOUR, START
+from tests.engine.times import DAY, HOUR, START, Gate
 from tests.engine.world import World, caller, collected, within
 
 MONTH = 31 * DAY
@@ -85,6 +88,58 @@ async def test_a_crash_after_a_late_success_leaves_it_to_the_next_process(world:
     (subscription,) = await world.subscriptions(second)
     assert subscription.current_period_end > moment, "time has left it behind"
     await audit(world, second)
+
+
+def _nothing() -> None:
+    """No bug is planted."""
+
+
+async def _found_out_while_it_moves(world: World, engine: Engine, plant: Callable[[], None] = _nothing) -> None:
+    """An outcome is decided before the clock sets out, and committed later."""
+    clock_id = await _clock(world, engine)
+    await _proposed(world, engine, clock_id)
+    plant()
+    (attempt,) = await world.attempts(engine)
+    gate = Gate()
+    slow = await world.process(stops=gate)
+    found_out = c.SettleAttempt(
+        customer=attempt.customer,
+        invoice=attempt.invoice,
+        subscription=attempt.subscription,
+        attempt=attempt.id,
+        outcome=c.ChargeOutcome(state="succeeded", gateway_reference="ch_1"),
+    )
+    settling = asyncio.create_task(world.submit(slow, found_out))
+    await within(gate.reached.wait())
+    moment = START + 2 * MONTH + 2 * HOUR
+    moving = asyncio.create_task(_advance(world, engine, clock_id, moment))
+    while not (moving.done() or await world.somebody_waits()):
+        await asyncio.wait({moving}, timeout=0.02)
+    gate.open.set()
+    await within(settling)
+    await within(moving)
+
+    (subscription,) = await world.subscriptions(engine)
+    assert subscription.current_period_end > moment, "time has left it behind"
+    assert len(await world.invoices(engine)) == 3
+
+
+async def test_an_outcome_that_is_written_down_while_the_clock_moves_is_not_left_behind(
+    world: World, engine: Engine
+) -> None:
+    await _found_out_while_it_moves(world, engine)
+
+
+async def test_what_is_left_behind_would_be_noticed(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The calibration of the test above: outcomes do not lock the clock that they go by."""
+
+    async def unlocked(*_: object) -> dict[str, TestClock]:
+        return {}
+
+    with pytest.raises(AssertionError, match="time has left it behind"):
+        await _found_out_while_it_moves(world, engine, lambda: monkeypatch.setattr(Door, "_clocks", unlocked))
 
 
 async def test_a_late_outcome_that_leaves_nothing_due_does_not_move_the_clock(world: World, engine: Engine) -> None:
