@@ -25,7 +25,7 @@ from tests.chaos.operations import OPERATIONS
 from tests.chaos.processes import START_SECONDS_MAX, GatewayProcess, ServerProcess
 from tests.chaos.readers import Reader
 from tests.chaos.releases import FIRST, RUDE, SECOND, Release, write_release
-from tests.chaos.run import CATCH_UP_SECONDS_MAX, settled
+from tests.chaos.run import CATCH_UP_SECONDS_MAX, ended, settled
 from tests.chaos.shop import Shop, open_shop
 from tests.conftest import temporary_data_directory, temporary_database
 from tests.mail.post_office import PostOffice
@@ -80,8 +80,7 @@ class Upgrade:
             finally:
                 self._over = True
         await self._catch_up()
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        await ended((reading,))
 
     async def _work(self, shop: Shop, dice: random.Random) -> None:
         weights = [operation.weight for operation in OPERATIONS]
