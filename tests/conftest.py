@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,11 +18,14 @@ import asyncpg
 import pytest
 
 from billing_server.embedded_postgres import EmbeddedPostgres
+from billing_server.embedded_postgres.leftovers import postgres_process_ids
 from billing_server.store.migrate import migrate
 
 # Tests kill processes, never the power: what the kernel has in its cache survives them, so waiting for the
 # disk would prove nothing. Commits stay synchronous, because losing those is what tests must notice.
 POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
+
+END_SECONDS_MAX = 120.0
 
 
 @contextmanager
@@ -32,9 +36,20 @@ def temporary_data_directory() -> Iterator[Path]:
     try:
         yield directory
     finally:
-        # Where even the temporary folder is closed to others, the data lies elsewhere, behind a link.
-        shutil.rmtree((directory / "postgres").resolve(), ignore_errors=True)
+        for parent in (directory, directory / ".data"):
+            # Where even the temporary folder is closed to others, the data lies elsewhere, behind a link.
+            home = (parent / "postgres").resolve()
+            _wait_until_nobody_writes(home / "cluster")
+            shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(directory)
+
+
+def _wait_until_nobody_writes(cluster: Path) -> None:
+    """The PostgreSQL of a server that was killed ends by itself; until then there are new files in its folder."""
+    give_up_at = time.monotonic() + END_SECONDS_MAX
+    while running := postgres_process_ids(cluster):
+        assert time.monotonic() < give_up_at, f"PostgreSQL outlives its server in {cluster}: {sorted(running)}"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +88,7 @@ async def temporary_database(server_url: str) -> AsyncIterator[str]:
 async def _administer(database_url: str, statement: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute(statement)
+        await connection.execute(statement, timeout=120)
     finally:
         await connection.close()
 

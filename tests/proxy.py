@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, Literal
@@ -15,6 +16,7 @@ Cut = Literal["the request is lost", "the answer is lost"]
 _SOCKET: Final = ".s.PGSQL.5432"
 _COMMIT: Final = b"COMMIT\x00"
 _CHUNK_BYTES: Final = 65_536
+_END_SECONDS_MAX: Final = 60.0
 
 
 class Proxy:
@@ -56,7 +58,9 @@ class Proxy:
             yield self
         finally:
             server.close()
+            give_up_at = time.monotonic() + _END_SECONDS_MAX
             while self._serving:
+                assert time.monotonic() < give_up_at, f"ways to the database do not end: {self._serving}"
                 # One that is being accepted just now has no ends yet that could be cut.
                 self.break_all()
                 await asyncio.wait(self._serving, timeout=0.05)

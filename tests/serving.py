@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import random
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -34,6 +36,14 @@ from billing_server.config import Config
 Detail = TypeVar("Detail", bound=Message)
 Options = Sequence[tuple[str, int]]
 
+_PORTS: Final = range(15_000, 32_000)
+"""Below those that the system gives to connections, and to listeners that take any."""
+
+_DICE: Final = random.Random()
+_given: Final[set[int]] = set()
+
+_CLOSE_SECONDS_MAX: Final = 120.0
+
 
 @contextlib.asynccontextmanager
 async def serving(
@@ -51,15 +61,22 @@ async def serving(
     try:
         yield server
     finally:
-        await server.close()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS_MAX):
+                await server.close()
+        except TimeoutError:
+            raise AssertionError(f"the server did not end within {_CLOSE_SECONDS_MAX:g} seconds") from None
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on just now, and that nobody is given before it is listened on."""
+    while True:
+        port = _DICE.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 class Caller:
@@ -98,7 +115,7 @@ class Caller:
     async def raw(self, path: str, request: bytes, metadata: Sequence[tuple[str, str]] | None = None) -> bytes:
         """Send any bytes to a unary method, without a stub."""
         call: Any = self.channel.unary_unary(path)
-        response: bytes = await call(request, metadata=self.login if metadata is None else metadata, timeout=20)
+        response: bytes = await call(request, metadata=self.login if metadata is None else metadata, timeout=60)
         return response
 
     async def close(self) -> None:

@@ -93,7 +93,12 @@ async def _connection(
             return
     call = stub.AdvanceTestClock(request, metadata=metadata)
     try:
-        while isinstance(progress := await asyncio.wait_for(call.read(), _SILENCE_SECONDS), AdvanceTestClockProgress):
+        while True:
+            # Not wait_for: when a message comes just as this task is canceled, it would swallow that.
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                progress = await call.read()
+            if not isinstance(progress, AdvanceTestClockProgress):
+                return
             yield progress
     finally:
         call.cancel()

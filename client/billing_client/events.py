@@ -133,7 +133,9 @@ class EventStream:
             self._request.after_position = self.position
             self._call = self._stub.StreamEvents(self._request)
         try:
-            batch = await asyncio.wait_for(self._call.read(), self._silence_seconds)
+            # Not wait_for: when a message comes just as this task is canceled, it would swallow that.
+            async with asyncio.timeout(self._silence_seconds):
+                batch = await self._call.read()
         except asyncio.CancelledError:
             # gRPC cancels a call whose reading is cancelled; a later reader must open another one.
             self._disconnect()

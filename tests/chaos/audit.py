@@ -28,6 +28,7 @@ Row: TypeAlias = Mapping[str, Any]
 """A row of the database, by its columns."""
 
 _AT_ONCE: Final = 8
+_SILENCE_SECONDS_MAX: Final = 60.0
 _CREATED: Final = {
     "CreateCustomer": ("customer_object", "customer.created"),
     "CreateSubscription": ("subscription", "customer.subscription.created"),
@@ -160,7 +161,7 @@ async def commands(calls: Calls) -> list[str]:
 
 async def _again(client: BillingClient, calls: Calls, change: Change) -> list[str]:
     try:
-        answer = await calls.send(client, change)
+        answer = await calls.send(client, change, _SILENCE_SECONDS_MAX)
     except BillingError as error:
         return [f"{change.method} {change.key} was acknowledged, and is now refused: {error.code.name} {error}"]
     first, now = getattr(change.answer, "id", ""), getattr(answer, "id", "")
@@ -195,7 +196,7 @@ async def whole_log(client: BillingClient) -> tuple[Reader, list[Event]]:
     reader, log = Reader([client], random.Random(0)), []
     call: Any = client.event_log.StreamEvents(StreamEventsRequest(batch_max=1000))
     try:
-        while (batch := await asyncio.wait_for(call.read(), 30)) is not grpc.aio.EOF:
+        while (batch := await asyncio.wait_for(call.read(), _SILENCE_SECONDS_MAX)) is not grpc.aio.EOF:
             for event in batch.events:
                 reader.take(event)
                 log.append(event)

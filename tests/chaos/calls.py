@@ -140,11 +140,11 @@ class Calls:
             await asyncio.sleep(pause * dice.uniform(0.5, 1.0))
             pause = min(pause * 2, 1.0)
 
-    async def send(self, client: BillingClient, change: Change) -> Any:
+    async def send(self, client: BillingClient, change: Change, seconds_max: float = CALL_SECONDS_MAX) -> Any:
         """One try at one server."""
         call = getattr(getattr(client, change.service), change.method)
         metadata = idempotency_key(change.key) if change.key else ()
-        return await call(change.request, metadata=metadata, timeout=CALL_SECONDS_MAX)
+        return await call(change.request, metadata=metadata, timeout=seconds_max)
 
     def _may_come_again(self, change: Change, error: BillingError) -> bool:
         """Whether the same request may still succeed; what is not the engine's word was made on the way."""

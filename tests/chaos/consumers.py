@@ -97,7 +97,9 @@ class DurableConsumer:
         )
         await call.write(ConsumeRequest(opening=opening))
         while messages or self.calm:
-            message = await asyncio.wait_for(call.read(), SILENCE_SECONDS_MAX)
+            # Not wait_for: when a message comes just as this task is canceled, it would swallow that.
+            async with asyncio.timeout(SILENCE_SECONDS_MAX):
+                message = await call.read()
             if message is grpc.aio.EOF:
                 return
             self.notes += [Note("given", member, event.position, event.account) for event in message.events]

@@ -17,7 +17,7 @@ from billing_server.embedded_postgres import EmbeddedPostgres
 from tests.conftest import POSTGRES_SETTINGS, temporary_data_directory
 from tests.proxy import Proxy, proxy_to
 
-DIE_SECONDS_MAX: Final = 20.0
+DIE_SECONDS_MAX: Final = 60.0
 
 # A commit that was not waited for is lost for certain when PostgreSQL is shot, not only perhaps.
 _SETTINGS: Final = {**POSTGRES_SETTINGS, "wal_writer_delay": "10000ms", "wal_writer_flush_after": "1GB"}

@@ -14,7 +14,7 @@ from typing import Final
 
 from tests.serving import free_port
 
-START_SECONDS_MAX: Final = 90.0
+START_SECONDS_MAX: Final = 180.0
 _POLL_SECONDS: Final = 0.05
 
 

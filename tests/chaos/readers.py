@@ -67,7 +67,9 @@ class Reader:
         messages = self._dice.randint(5, 200)
         try:
             for _ in range(messages):
-                batch = await asyncio.wait_for(call.read(), SILENCE_SECONDS_MAX)
+                # Not wait_for: when a batch comes just as this task is canceled, it would swallow that.
+                async with asyncio.timeout(SILENCE_SECONDS_MAX):
+                    batch = await call.read()
                 if batch is grpc.aio.EOF:
                     return
                 for event in batch.events:

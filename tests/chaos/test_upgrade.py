@@ -25,7 +25,7 @@ from tests.chaos.operations import OPERATIONS
 from tests.chaos.processes import START_SECONDS_MAX, GatewayProcess, ServerProcess
 from tests.chaos.readers import Reader
 from tests.chaos.releases import FIRST, RUDE, SECOND, Release, write_release
-from tests.chaos.run import settled
+from tests.chaos.run import CATCH_UP_SECONDS_MAX, ended, settled
 from tests.chaos.shop import Shop, open_shop
 from tests.conftest import temporary_data_directory, temporary_database
 from tests.mail.post_office import PostOffice
@@ -33,7 +33,7 @@ from tests.mail.post_office import PostOffice
 WORKERS: Final = 3
 OPERATIONS_BETWEEN: Final = 20
 """How much is done between one step of the upgrade and the next: enough for each operation to have its turn."""
-STOP_SECONDS_MAX: Final = 30.0
+STOP_SECONDS_MAX: Final = 60.0
 CALLERS_SECONDS_MAX: Final = 600.0
 
 
@@ -80,8 +80,7 @@ class Upgrade:
             finally:
                 self._over = True
         await self._catch_up()
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        await ended((reading,))
 
     async def _work(self, shop: Shop, dice: random.Random) -> None:
         weights = [operation.weight for operation in OPERATIONS]
@@ -93,7 +92,7 @@ class Upgrade:
     async def _catch_up(self) -> None:
         self.settled = await settled(self.database)
         self.fresh, self.log = await audit.whole_log(self.calls.clients[0])
-        await self.reader.reach(self.fresh.position, 30)
+        await self.reader.reach(self.fresh.position, CATCH_UP_SECONDS_MAX)
 
     async def goes_on(self) -> None:
         """Wait until so much more was done."""

@@ -25,9 +25,9 @@ from billing_server.store.event import Appended
 from billing_server.store.store import Store
 from tests.engine.ledger import audit_events
 from tests.engine.times import DAY, HOUR
-from tests.engine.world import World, outcomes, within
+from tests.engine.world import World, eventually, outcomes, within
 
-HEARD_SECONDS_MAX = 20.0
+HEARD_SECONDS_MAX = 60.0
 
 
 async def _busy(world: World, processes: list[Engine], customers: list[str]) -> None:
@@ -140,8 +140,9 @@ async def _heard(world: World, listener: Engine, speaker: Engine) -> None:
 
 
 @pytest.fixture
-async def listener(world: World, engine: Engine) -> AsyncIterator[Engine]:
-    """Another process, which listens already."""
+async def listener(world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
+    """Another process, which listens already; nobody here looks by themselves if a slow machine loses a ring."""
+    monkeypatch.setattr(bell_module, "_TELL_SECONDS_MAX", HEARD_SECONDS_MAX)
     process = await world.process()
     await process.bell.start()
     with process.bell.listening(world.account_id) as standing:
@@ -227,8 +228,7 @@ async def test_a_bell_survives_a_database_that_is_away(
 
     monkeypatch.setattr(Store, "notify", away)
     await world.ask(engine, c.CreateCustomer(name="Ada"))
-    await asyncio.sleep(0.05)
-    assert failed
+    await eventually(lambda: bool(failed))
     await _heard(world, listener, engine)
 
 

@@ -22,7 +22,7 @@ from billing_server.engine.group_commit import GroupCommit
 from billing_server.engine.work import Answer, Answered, Work
 from billing_server.store.errors import StoreUnavailable
 from tests.engine.ledger import audit_events
-from tests.engine.world import World, caller, outcomes, within
+from tests.engine.world import END_SECONDS_MAX, SECONDS_MAX, World, caller, eventually, outcomes, within
 
 
 def _plant(monkeypatch: pytest.MonkeyPatch, command: type[c.Command], handler: Callable[..., Any]) -> None:
@@ -149,8 +149,7 @@ async def test_the_queue_is_bounded_for_callers_but_not_for_settlements(
     lock = await world.lock_book(customer)
     try:
         waiting = asyncio.gather(*asked, return_exceptions=True)
-        await asyncio.sleep(0.1)
-        assert engine.group.waiting == 10
+        await eventually(lambda: engine.group.waiting == 10)
         world.bank.released.set()
         assert (await within(paying)).status == "active"
     finally:
@@ -167,7 +166,7 @@ async def test_a_batch_that_waits_for_a_lock_does_not_hold_up_its_account(world:
     lock = await world.lock_book(locked)
     try:
         waiting = asyncio.create_task(world.ask(engine, c.UpdateCustomer(id=locked, name="late")))
-        await asyncio.sleep(0.05)
+        await eventually(world.somebody_waits)
         for name in ("one", "two"):
             await within(world.ask(engine, c.UpdateCustomer(id=free, name=name)))
         assert not waiting.done()
@@ -192,7 +191,7 @@ async def test_callers_are_told_when_the_end_breaks_their_work_off(world: World,
     customer = await world.customer(engine, "hang")
     subscribing = asyncio.create_task(world.subscribe(engine, customer))
     await world.asked_the_gateway()
-    await within(world.end(engine, drain_seconds=0.05), 3.0)
+    await within(world.end(engine, drain_seconds=0.05), END_SECONDS_MAX)
     with pytest.raises(StoreUnavailable):
         await within(subscribing)
     with pytest.raises(StoreUnavailable):
@@ -225,7 +224,7 @@ async def _answer_all(_account: str, batch: Sequence[Work]) -> None:
         work.give(Answered())
 
 
-async def _nothing_is_left_waiting(group: GroupCommit, waves: int = 300) -> None:
+async def _nothing_is_left_waiting(group: GroupCommit, seconds_max: float = SECONDS_MAX) -> None:
     """Submit at moments of all kinds, so that some fall exactly where the runner ends."""
     dice = random.Random(7)
 
@@ -233,11 +232,11 @@ async def _nothing_is_left_waiting(group: GroupCommit, waves: int = 300) -> None
         promise: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
         await group.submit(name, Work(c.Command(), caller(c.Command()).cause, promise))
 
-    for _ in range(waves):
-        await within(one("a"), 0.5)
+    for _ in range(300):
+        await within(one("a"), seconds_max)
         for _ in range(dice.randrange(3)):
             await asyncio.sleep(0)
-        await within(asyncio.gather(one("a"), one("b")), 0.5)
+        await within(asyncio.gather(one("a"), one("b")), seconds_max)
 
 
 async def test_no_wake_up_is_lost() -> None:
@@ -255,7 +254,7 @@ class _LosesWakeUps(GroupCommit):
 
 async def test_a_lost_wake_up_would_be_noticed() -> None:
     with pytest.raises(TimeoutError):
-        await _nothing_is_left_waiting(_LosesWakeUps(_answer_all))
+        await _nothing_is_left_waiting(_LosesWakeUps(_answer_all), 0.5)
 
 
 async def test_a_batch_that_breaks_the_door_leaves_nobody_waiting() -> None:

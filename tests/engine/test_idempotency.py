@@ -20,7 +20,7 @@ from billing_server.engine.session import Session
 from billing_server.engine.work import Answer, Caller
 from tests.engine.ledger import audit
 from tests.engine.times import START, Stops
-from tests.engine.world import World, caller, collected, outcomes
+from tests.engine.world import World, caller, collected, outcomes, within
 
 KEY = "key_1"
 
@@ -233,7 +233,7 @@ async def test_a_crash_between_charge_and_settlement_is_no_second_charge(
     stops = Stops(stop_at_first=step)
     doomed = await world.process(stops=stops)
     asking = asyncio.create_task(world.ask(doomed, command, KEY))
-    await stops.reached.wait()
+    await within(stops.reached.wait())
     await world.kill(doomed, asking)
 
     second = await world.process()

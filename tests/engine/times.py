@@ -61,6 +61,21 @@ class Stops:
         """A transaction has decided, and is about to write."""
 
 
+class Gate(Stops):
+    """Stops nowhere, but waits between a decision and its writing until the gate is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+
+    async def at(self, step: str) -> None:
+        pass
+
+    async def writing(self) -> None:
+        self.reached.set()
+        await self.open.wait()
+
+
 class TimedStore(Store):
     """A store under a `ManualTime`, for the accounts of one test; its transactions tell their steps, and count."""
 

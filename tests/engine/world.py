@@ -42,9 +42,12 @@ from tests.engine.times import ManualTime, Stops, TimedStore
 
 T = TypeVar("T")
 
-CONNECT_SECONDS_MAX: Final = 5.0
+CONNECT_SECONDS_MAX: Final = 60.0
 SECONDS_MAX: Final = 120.0
 """Nothing in these tests takes longer, unless it hangs."""
+
+END_SECONDS_MAX: Final = 20.0
+"""A process that breaks off what is under way has ended by then; one that waits for a gateway that hangs has not."""
 
 new_id: Final = IdSource()
 
@@ -265,6 +268,11 @@ class World:
         await connection.execute(query, self.account_id, customer)
         return connection
 
+    async def somebody_waits(self) -> bool:
+        """Whether a connection to this database waits for a lock that another one holds."""
+        blocked = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pg_blocking_pids(pid) <> '{}'"
+        return bool(await self.sql(blocked))
+
     async def sql(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
         """A statement as the owner of the database, past everything."""
         connection = await asyncpg.connect(self.database_url)
@@ -313,6 +321,16 @@ async def within(work: Awaitable[T], seconds: float = SECONDS_MAX) -> T:
     """Wait for what must not hang."""
     async with asyncio.timeout(seconds):
         return await work
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(SECONDS_MAX):
+        while True:
+            found = condition()
+            if found if isinstance(found, bool) else await found:
+                return
+            await asyncio.sleep(0.01)
 
 
 async def outcomes(*work: Awaitable[Any]) -> Sequence[Any]:

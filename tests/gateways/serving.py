@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -15,6 +15,8 @@ from billing_server.domain.commands import ChargeOutcome
 from examples.payment_gateway.processor import Processor
 
 Context = grpc.aio.ServicerContext[Any, Any]
+KNOWN_SECONDS_MAX: Final = 120.0
+CLOSE_SECONDS_MAX: Final = 30.0
 
 
 class Server:
@@ -134,14 +136,13 @@ class Wire:
         finally:
             self.cut()
             server.close()
-            await server.wait_closed()
+            async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                await server.wait_closed()
 
 
 async def once_known(ask: Callable[[], Awaitable[ChargeOutcome]]) -> ChargeOutcome:
     """The first answer that tells something: connections take a moment to come back."""
-    for _ in range(200):
-        outcome = await ask()
-        if outcome.state != "unknown":
-            return outcome
-        await asyncio.sleep(0.05)
-    raise AssertionError("the outcome stays unknown")
+    async with asyncio.timeout(KNOWN_SECONDS_MAX):
+        while (outcome := await ask()).state == "unknown":  # noqa: ASYNC110  # only the gateway knows when
+            await asyncio.sleep(0.05)
+    return outcome

@@ -22,6 +22,8 @@ from tests.gateways.serving import GatedProcessor, ScriptedGateway, Server, Wire
 
 SUCCEEDED = pb.ChargeResult(status=pb.CHARGE_STATUS_SUCCEEDED, reference="ch_1")
 PAID = ChargeOutcome(state="succeeded", gateway_reference="ch_1")
+CALL_SECONDS_MAX = 120.0
+"""Longer than any machine pauses: where a call is to be answered, no deadline may be what ends it."""
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ async def scripted() -> AsyncIterator[ScriptedGateway]:
 @pytest.fixture
 async def remote(scripted: ScriptedGateway) -> AsyncIterator[RemoteGateway]:
     async with Server(scripted) as server:
-        gateway = RemoteGateway(server.target, timeout_seconds=5)
+        gateway = RemoteGateway(server.target, timeout_seconds=CALL_SECONDS_MAX)
         yield gateway
         await gateway.close()
 
@@ -232,7 +234,7 @@ async def test_a_deadline_that_passes_is_unknown(scripted: ScriptedGateway) -> N
 async def test_a_gateway_that_is_not_there_is_unknown_and_found_when_it_comes(scripted: ScriptedGateway) -> None:
     async with Server(scripted) as server:
         port = server.port
-    remote = RemoteGateway(f"127.0.0.1:{port}", timeout_seconds=5)
+    remote = RemoteGateway(f"127.0.0.1:{port}", timeout_seconds=CALL_SECONDS_MAX)
     assert (await remote.charge(charge_request("acct_1"))).state == "unknown"
     assert scripted.requests == []
     async with Server(scripted, port):
@@ -264,10 +266,10 @@ async def test_a_connection_that_breaks_mid_charge_is_unknown_and_then_known(tmp
     journal = Journal(tmp_path / "journal.sqlite3")
     service = ExampleGateway(journal, processor)
     async with Server(service) as server, Wire().to(server.port) as wire:
-        remote = RemoteGateway(wire.target, timeout_seconds=5)
+        remote = RemoteGateway(wire.target, timeout_seconds=CALL_SECONDS_MAX)
         request = charge_request("acct_1", token="demo_ok")
         charging = asyncio.create_task(remote.charge(request))
-        await processor.reached.wait()
+        await asyncio.wait_for(processor.reached.wait(), CALL_SECONDS_MAX)
         wire.cut()
         assert (await charging).state == "unknown"
         # The gateway has not decided: it neither forgets the charge nor says that it is done.
@@ -290,9 +292,9 @@ async def test_a_gateway_that_is_killed_mid_charge_finishes_it_when_it_is_back(t
     request = charge_request("acct_1", token="demo_ok")
     async with Server(first) as server:
         port = server.port
-        remote = RemoteGateway(f"127.0.0.1:{port}", timeout_seconds=5)
+        remote = RemoteGateway(f"127.0.0.1:{port}", timeout_seconds=CALL_SECONDS_MAX)
         charging = asyncio.create_task(remote.charge(request))
-        await dying.reached.wait()
+        await asyncio.wait_for(dying.reached.wait(), CALL_SECONDS_MAX)
         await server.kill()
         assert (await charging).state == "unknown"
     reborn = GatedProcessor()
@@ -346,7 +348,7 @@ async def test_tls_in_both_directions(scripted: ScriptedGateway) -> None:
     async with Server(scripted, tls=credentials) as server:
         states = []
         for tls in (with_certificate, GatewayTls(authorities=roots), GatewayTls(), None):
-            remote = RemoteGateway(server.target, timeout_seconds=5, tls=tls)
+            remote = RemoteGateway(server.target, timeout_seconds=CALL_SECONDS_MAX, tls=tls)
             states.append((await remote.charge(charge_request("acct_1"))).state)
             await remote.close()
     assert states == ["succeeded", "unknown", "unknown", "unknown"]

@@ -14,6 +14,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from billing_server.delivery.outbox import SmtpServer
 
+OPEN_SECONDS_MAX: Final = 60.0
 OK: Final = "250 taken"
 DROP: Final = "drop"
 """Hang up without a word."""
@@ -47,8 +48,13 @@ class PostOffice:
         self._transports: set[Any] = set()
 
     async def open(self, port: int = 0) -> None:
-        """Begin to listen."""
-        self._server = await asyncio.get_running_loop().create_server(self._protocol, "127.0.0.1", port)
+        """Begin to listen. While it was away somebody may have been given its port for a connection; that ends."""
+        async with asyncio.timeout(OPEN_SECONDS_MAX):
+            while self._server is None:
+                try:
+                    self._server = await asyncio.get_running_loop().create_server(self._protocol, "127.0.0.1", port)
+                except OSError:
+                    await asyncio.sleep(0.1)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def _protocol(self) -> SMTP:

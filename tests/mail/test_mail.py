@@ -14,7 +14,7 @@ import pytest
 from billing_server.delivery import mail as mail_module
 from billing_server.delivery.letter import Sender
 from billing_server.delivery.mail import GIVE_UP_SECONDS, Mail
-from billing_server.delivery.outbox import FolderOutbox, Outbox, SmtpOutbox, SmtpServer
+from billing_server.delivery.outbox import SEND_SECONDS_MAX, FolderOutbox, Outbox, SmtpOutbox, SmtpServer
 from billing_server.domain.message import Facts, Message
 from billing_server.store.message import MessageFilter
 from billing_server.store.store import Store
@@ -269,7 +269,7 @@ async def test_a_server_that_hangs_is_left_in_time(
     port = silent.sockets[0].getsockname()[1]
     await stage(store, account_id, "jenny@example.com")
     mail = make(SmtpOutbox(SmtpServer(host="127.0.0.1", port=port, security="none")))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SEND_SECONDS_MAX):
         await mail.deliver()
     silent.close()
 
@@ -344,7 +344,7 @@ async def test_the_task_delivers_by_itself_and_ends(
     await stage(store, account_id, "jenny@example.com")
     mail = make()
     mail.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await post_office.took.wait()
-    await mail.close()
+    await mail.close(60)
     assert await states(store, account_id) == {"jenny@example.com": ("sent", 1)}

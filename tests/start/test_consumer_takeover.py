@@ -104,9 +104,9 @@ async def test_killed_consumers_and_servers_lose_nothing(database_url: str, tmp_
         began = time.monotonic()
         before = await write_log(engine, account_id, subjects)
         log = dict(enumerate(subjects, before + 1))
-        await eventually(lambda: victim.count >= EVENTS // 30, 60)
+        await eventually(lambda: victim.count >= EVENTS // 30, SETTLE_SECONDS)
         victim.kill()
-        await eventually(lambda: orphan.count >= EVENTS // 20, 60)
+        await eventually(lambda: orphan.count >= EVENTS // 20, SETTLE_SECONDS)
         first.popen.send_signal(signal.SIGKILL)
         server_killed_at = time.monotonic()
         await _until(targets[1], key, lambda progress: not progress.lag and not progress.unacknowledged)
@@ -132,7 +132,8 @@ async def _until(target: str, key: str, condition: Callable[[ConsumerProgress], 
         async def settled() -> bool:
             request = GetConsumerRequest(name="crm")
             try:
-                consumer = await stub.GetConsumer(request, metadata=(("authorization", f"Bearer {key}"),))
+                login = (("authorization", f"Bearer {key}"),)
+                consumer = await stub.GetConsumer(request, metadata=login, timeout=SETTLE_SECONDS)
             except grpc.aio.AioRpcError as error:
                 assert error.code() is grpc.StatusCode.NOT_FOUND, error
                 return False

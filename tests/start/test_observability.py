@@ -16,6 +16,7 @@ from billing.v1.account_service_pb2 import CreateApiKeyRequest, RevokeApiKeyRequ
 from billing.v1.account_service_pb2_grpc import AccountServiceStub
 from billing.v1.customer_service_pb2 import AttachPaymentMethodRequest, CreateCustomerRequest, GetCustomerRequest
 from billing.v1.customer_service_pb2_grpc import CustomerServiceStub
+from tests.conftest import temporary_data_directory
 from tests.serving import free_port
 from tests.start.test_server import CHECKOUT, Process, directory, running
 
@@ -26,17 +27,18 @@ OPERATIONS = CHECKOUT / "docs" / "operations.md"
 CARD = "4242424242424242"
 
 
-def scraped(directory: Path) -> str:
+@pytest.fixture(scope="module")
+def scraped() -> str:
     """The metrics of a server that has done a little."""
     metrics = f"127.0.0.1:{free_port()}"
-    with running(directory, BILLING_METRICS_LISTEN=metrics) as process:
+    with temporary_data_directory() as home, running(home, BILLING_METRICS_LISTEN=metrics) as process:
         address = process.wait_until_serving()
         with grpc.insecure_channel(address) as channel:
             opened: Any = channel
             customers: Any = CustomerServiceStub(opened)
             request = CreateCustomerRequest(name="Ada")
-            assert customers.CreateCustomer(request, metadata=login(process.key), timeout=20).id
-        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10) as response:
+            assert customers.CreateCustomer(request, metadata=login(process.key), timeout=60).id
+        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=60) as response:
             told: str = response.read().decode()
     return told
 
@@ -55,9 +57,8 @@ def queries(panels: Any) -> Iterator[str]:
         yield from (target["expr"] for target in panel.get("targets", ()))
 
 
-def test_the_dashboard_shows_all_metrics_there_are_and_no_others(directory: Path) -> None:
-    told = scraped(directory)
-    families = set(re.findall(r"^# TYPE (\S+) ", told, re.MULTILINE))
+def test_the_dashboard_shows_all_metrics_there_are_and_no_others(scraped: str) -> None:
+    families = set(re.findall(r"^# TYPE (\S+) ", scraped, re.MULTILINE))
     series = families | {f"{name}_{part}" for name in families for part in ("bucket", "sum", "count")}
     dashboard = json.loads(DASHBOARD.read_text())
     shown = {name for query in queries(dashboard["panels"]) for name in names_in(query)}
@@ -73,9 +74,8 @@ def test_the_dashboard_shows_all_metrics_there_are_and_no_others(directory: Path
 
 
 @pytest.mark.parametrize("name", ['lateness_seconds_bucket{le="+Inf"}', "connection_wait_seconds_count"])
-def test_what_is_measured_has_values(directory: Path, name: str) -> None:
-    told = scraped(directory)
-    (value,) = re.findall(rf"^billing_(?:wake_)?{re.escape(name)} (\S+)$", told, re.MULTILINE)
+def test_what_is_measured_has_values(scraped: str, name: str) -> None:
+    (value,) = re.findall(rf"^billing_(?:wake_)?{re.escape(name)} (\S+)$", scraped, re.MULTILINE)
     assert float(value) >= 0
     assert name.startswith("lateness") or float(value) > 0
 
@@ -98,9 +98,9 @@ def _talk(channel: Any, process: Process) -> list[str]:
     known = login(process.key)
     accounts: Any = AccountServiceStub(channel)
     customers: Any = CustomerServiceStub(channel)
-    made = accounts.CreateApiKey(CreateApiKeyRequest(name="n", scopes=["*"]), metadata=known, timeout=20)
+    made = accounts.CreateApiKey(CreateApiKeyRequest(name="n", scopes=["*"]), metadata=known, timeout=60)
     customer = customers.CreateCustomer(
-        CreateCustomerRequest(name="Ada Lovelace", email="ada@secret.example"), metadata=known, timeout=20
+        CreateCustomerRequest(name="Ada Lovelace", email="ada@secret.example"), metadata=known, timeout=60
     )
     token = "tok_very_secret"
     refused: list[tuple[Any, Any, Any]] = [
@@ -111,6 +111,6 @@ def _talk(channel: Any, process: Process) -> list[str]:
     ]
     for method, request, metadata in refused:
         with pytest.raises(grpc.RpcError):
-            method(request, metadata=metadata, timeout=20)
-    accounts.RevokeApiKey(RevokeApiKeyRequest(id=made.api_key.id), metadata=known, timeout=20)
+            method(request, metadata=metadata, timeout=60)
+    accounts.RevokeApiKey(RevokeApiKeyRequest(id=made.api_key.id), metadata=known, timeout=60)
     return [process.key, made.secret, CARD, token, "sk_wrong_but_somebodys_secret", "ada@secret.example", "Lovelace"]

@@ -27,7 +27,7 @@ from tests.webhooks.shop import Shop
 EVENTS = 300
 BEFORE_THE_KILL = 60
 SERVING = r"Serving on \S+\.\n"
-SETTLE_SECONDS = 60
+SETTLE_SECONDS = 120
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_a_killed_server_loses_no_webhook(
         first.popen.send_signal(signal.SIGKILL)
         first.popen.wait()
         shop.release.set()
-        await eventually(lambda: shop.under_way == 0)
+        await eventually(lambda: shop.under_way == 0, SETTLE_SECONDS)
 
         with running(there, **settings) as second:
             second.wait_until_serving(SERVING)

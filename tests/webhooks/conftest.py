@@ -29,6 +29,8 @@ from tests.store import samples
 from tests.webhooks.shop import Shop
 
 CALLER = Caller(method="test")
+ANSWER_SECONDS_MAX = 120.0
+"""Longer than any machine pauses: a shop that answers is never taken for one that is silent."""
 
 
 class Time:
@@ -50,7 +52,7 @@ class Process:
         self.clock = clock
         self.engine = Engine(store, BuiltInGateway(store, GatewayRow), allow_private_webhooks=True)
         receivers = fields.pop("receivers", None) or Receivers(
-            allow_private=True, seconds_max=fields.pop("seconds_max", 5.0)
+            allow_private=True, seconds_max=fields.pop("seconds_max", ANSWER_SECONDS_MAX)
         )
         fields = {"now": clock, "chance": lambda: 0.5, **fields}
         self.dispatcher = WebhookDispatcher(store, self.engine.bell, self.engine.webhooks, receivers, **fields)

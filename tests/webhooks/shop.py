@@ -12,6 +12,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 Answer = int | web.Response
+OPEN_SECONDS_MAX = 60.0
 TAKE_AND_DROP = 0
 """Takes the event, then breaks the connection: the sender cannot know that it was taken."""
 
@@ -50,9 +51,19 @@ class Shop:
         app.router.add_post("/{path:.*}", self._take)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
-        await site.start()
+        async with asyncio.timeout(OPEN_SECONDS_MAX):
+            await self._listen(self._runner)
         self.port = self._runner.addresses[0][1]
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        """While it was away somebody may have been given its port for a connection; that ends."""
+        while True:
+            try:
+                await web.TCPSite(runner, "127.0.0.1", self.port).start()
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                return
 
     async def close(self) -> None:
         """Be away."""

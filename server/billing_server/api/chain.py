@@ -147,7 +147,10 @@ class Chain:
             await self._admit(call)
             with self._limits.stream(call.identity.key_id):
                 messages = answers(call)
-                await self._streams.run(call.identity, self._pump(context, call, messages))
+                # Before anybody may end the stream from outside: a refusal told while these are on their way would
+                # send them once more, which grpc refuses, and the reader would never hear of it.
+                await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
+                await self._streams.run(call.identity, self._pump(context, messages))
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise
@@ -176,9 +179,8 @@ class Chain:
         remaining = cast("float | None", context.time_remaining())
         return self._deadline_seconds_max if remaining is None else min(remaining, self._deadline_seconds_max)
 
-    async def _pump(self, context: Context, call: Call, messages: AsyncIterator[bytes]) -> None:
+    async def _pump(self, context: Context, messages: AsyncIterator[bytes]) -> None:
         """Write what comes; a reader that takes nothing for too long is given up."""
-        await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
         try:
             async for message in messages:
                 await self._write(context, message)

@@ -92,6 +92,11 @@ class PaymentAttempt(msgspec.Struct, frozen=True, kw_only=True):
     proposal: bytes | None = None
     version: int = 1
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether a test clock waits for the outcome: it does not any longer once the outcome was unknown."""
+        return self.state == "started" and self.checks == 0
+
 
 class Refund(msgspec.Struct, frozen=True, kw_only=True):
     """Money given back for one succeeded attempt, in the same three steps as a charge."""

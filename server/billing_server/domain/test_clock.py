@@ -32,3 +32,9 @@ class TestClock(msgspec.Struct, frozen=True, kw_only=True):
     failure: str | None = None
     deletes_after: int | None = None
     version: int = 1
+
+    def sent_to(self, target: int) -> TestClock:
+        """The clock, on its way to `target`; or, when it stands there, to what is left to do where it stands."""
+        return msgspec.structs.replace(
+            self, status="advancing", target_frozen_time=target, failure=None, version=self.version + 1
+        )

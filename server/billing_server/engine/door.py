@@ -133,6 +133,10 @@ class Door:
                 answers.append(session.carry_out(work, customer))
             except DomainError as error:
                 answers.append(error)
+        for name in sorted(_found_out_later(batch, customers, books)):
+            clock = session.send_after(name)
+            if clock is not None:
+                await unit.update_test_clock(clock)
         await session.save()
         return answers, session
 
@@ -142,9 +146,10 @@ class Door:
         """The test clocks that the batch goes by, locked, so that none sets out before the batch is committed.
 
         A command decided at the old time, but committed after the clock has arrived, would leave behind something
-        that was due on the way. Settlements need no lock: they come while the clock is moving.
+        that was due on the way. So would an outcome that is found out when the clock does not wait for it any more;
+        other settlements need no lock.
         """
-        wanted = set()
+        wanted = {books[name].customer.test_clock for name in _found_out_later(batch, customers, books)}
         for work, customer in zip(batch, customers, strict=True):
             if isinstance(work.command, CreateCustomer):
                 wanted.add(work.command.test_clock)
@@ -325,6 +330,19 @@ def _commanded(batch: Sequence[Work], customers: Sequence[str | None]) -> set[st
         for work, customer in zip(batch, customers, strict=True)
         if customer is not None and not isinstance(work.command, SettleAttempt | SettleRefund)
     }
+
+
+def _found_out_later(batch: Sequence[Work], customers: Sequence[str | None], books: Mapping[str, Book]) -> set[str]:
+    """The customers of test clocks of whose charges the outcome comes when no clock waits for it any more."""
+    found = set()
+    for work, customer in zip(batch, customers, strict=True):
+        book = books.get(customer or "")
+        if book is None or book.customer.test_clock is None or not isinstance(work.command, SettleAttempt):
+            continue
+        attempt = book.attempts.get(work.command.attempt)
+        if attempt is not None and not attempt.waited_for:
+            found.add(book.customer.id)
+    return found
 
 
 def _catch_up(session: Session, customer: str, until: int) -> None:

@@ -12,7 +12,7 @@ from billing_server.domain.book import Book, Decision
 from billing_server.domain.commands import Command, CreateCustomer, SettleAttempt
 from billing_server.domain.decide import decide, decide_new_customer, target
 from billing_server.domain.errors import Conflict, DomainError, LimitReached, ResourceMissing, invalid
-from billing_server.domain.event import Cause, Event
+from billing_server.domain.event import Cause, Event, previous_attributes
 from billing_server.domain.message import Message
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt, Refund
 from billing_server.domain.test_clock import TestClock
@@ -41,7 +41,7 @@ class Session:
         self._opening = opening
         self._pages = pages
         self._new_id = new_id
-        self._clocks = clocks or {}
+        self._clocks = dict(clocks or {})
         self._before: dict[str, Book] = dict(books)
         self._books: dict[str, Book] = dict(books)
         self._events: list[Event] = []
@@ -114,8 +114,7 @@ class Session:
         attempt = book.attempts.get(command.attempt) if isinstance(command, SettleAttempt) else None
         if attempt is None:
             return clock.frozen_time
-        waited_for = attempt.state == "started" and attempt.checks == 0
-        return attempt.due_at if waited_for else max(attempt.due_at, clock.frozen_time)
+        return attempt.due_at if attempt.waited_for else max(attempt.due_at, clock.frozen_time)
 
     def _new_customer(self, command: CreateCustomer, cause: Cause) -> Decision:
         now = self._opening.now
@@ -152,6 +151,27 @@ class Session:
         following = decision.book.wake_at
         if following is not None and following <= until and not decision.charges:
             self.unfinished += 1
+
+    def send_after(self, customer: str) -> TestClock | None:
+        """Set the customer's clock out to where it stands, if it is ready and left something due in the book.
+
+        A proposal is carried out for the moment at which it was made. A clock that did not wait for the outcome is
+        beyond that, perhaps beyond the first renewal, too; without a move, nobody would look before the next one.
+        Returns the clock that has to be kept.
+        """
+        book = self._books.get(customer)
+        clock = None if book is None else self._clocks.get(book.customer.test_clock or "")
+        if book is None or clock is None or clock.status != "ready":
+            return None
+        if book.wake_at is None or book.wake_at > clock.frozen_time:
+            return None
+        moving = clock.sent_to(clock.frozen_time)
+        self._clocks[clock.id] = moving
+        changed = previous_attributes(clock, moving)
+        self._events.append(
+            Event("test_helpers.test_clock.advancing", clock.frozen_time, None, moving, changed, Cause(kind="timer"))
+        )
+        return moving
 
     # --- answers to callers
 

@@ -139,9 +139,7 @@ class TestClocks:
             if clock.status == "advancing" and clock.target_frozen_time == target:
                 return clock, []
             _refuse_move(clock, target)
-            moving = msgspec.structs.replace(
-                clock, status="advancing", target_frozen_time=target, failure=None, version=clock.version + 1
-            )
+            moving = clock.sent_to(target)
             await unit.update_test_clock(moving)
             return moving, [_event("test_helpers.test_clock.advancing", moving, clock, caller.cause)]
 
