@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
+import pytest
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
@@ -52,6 +53,26 @@ async def serving(
         yield server
     finally:
         await server.close()
+
+
+def hurry(reader: Caller, monkeypatch: pytest.MonkeyPatch, *, seconds: float, after: int = 0) -> None:
+    """Have the server of a reader give up this one, and nobody else, when it takes nothing for so long.
+
+    That holds from its stream's first message on, or `after` so many. A pause of the machine must not end the others.
+    """
+    chain = reader.server.chain
+    write, patience, (key,) = chain._write, chain.write_seconds_max, reader.login
+    written = 0
+
+    async def hurried(context: Any, message: bytes) -> None:
+        nonlocal written
+        own = key in (context.invocation_metadata() or ())
+        written += own
+        chain.write_seconds_max = seconds if own and written > after else patience
+        await write(context, message)
+
+    monkeypatch.setattr(chain, "write_seconds_max", patience)
+    monkeypatch.setattr(chain, "_write", hurried)
 
 
 def free_port() -> int:
@@ -98,7 +119,7 @@ class Caller:
     async def raw(self, path: str, request: bytes, metadata: Sequence[tuple[str, str]] | None = None) -> bytes:
         """Send any bytes to a unary method, without a stub."""
         call: Any = self.channel.unary_unary(path)
-        response: bytes = await call(request, metadata=self.login if metadata is None else metadata, timeout=20)
+        response: bytes = await call(request, metadata=self.login if metadata is None else metadata, timeout=60)
         return response
 
     async def close(self) -> None:

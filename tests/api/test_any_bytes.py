@@ -114,7 +114,7 @@ async def test_no_bytes_break_a_method(caller: Caller, path: str) -> None:
 async def _converse(caller: Caller, path: str, messages: list[bytes]) -> None:
     try:
         stub: Any = caller.channel.stream_stream(path)
-        async for answer in stub(iter(messages), metadata=caller.login, timeout=20):
+        async for answer in stub(iter(messages), metadata=caller.login, timeout=60):
             for result in getattr(METHODS[path].response_type.FromString(answer), "results", ()):
                 refused = result.HasField("refusal")
                 assert not refused or result.refusal.reason not in (ERROR_REASON_UNSPECIFIED, ERROR_REASON_INTERNAL)
@@ -129,7 +129,7 @@ async def _send(caller: Caller, path: str, data: bytes, *, streams: bool) -> Non
             await caller.raw(path, data)
             return
         stub: Any = caller.channel.unary_stream(path)
-        stream = stub(data, metadata=caller.login, timeout=20)
+        stream = stub(data, metadata=caller.login, timeout=60)
         await stream.read()
         stream.cancel()
     except grpc.aio.AioRpcError as error:

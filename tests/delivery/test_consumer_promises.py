@@ -178,23 +178,28 @@ async def test_the_referee_sees_acknowledgements_before_delivery(
         referee.judge(event.position for event in await parked_of(caller))
 
 
-async def hold_while_another_joins(caller: Caller) -> Referee:
-    """One connection is given events and says nothing; when another one joins, the referee sees what that gets."""
+async def hold_while_another_joins(caller: Caller, *, gets_something: bool) -> Referee:
+    """One connection is given events and says nothing; when another one joins, the referee sees what that gets.
+
+    It is listened to until it gets something; one that should not, for some heartbeats.
+    """
     customers = [f"cus_{number}" for number in range(SHARDS)]
     before = await write_log(caller.server.engine, caller.account_id, customers)
-    referee = Referee(dict(enumerate(customers, before + 1)), held_seconds=5)
-    async with consuming(caller) as first:
+    referee = Referee(dict(enumerate(customers, before + 1)), held_seconds=3_600)
+    async with consuming(caller, create=CreateConsumerRequest(ack_timeout_seconds=3_600)) as first:
         for event in await first.events(len(customers)):
             referee.delivered("first", event.position)
         async with consuming(caller, heartbeat_seconds=1) as second:
-            for _ in range(3):
+            heartbeats = 0
+            while (heartbeats < 60 and not referee.violations) if gets_something else heartbeats < 3:
                 for event in await second.batch():
                     referee.delivered("second", event.position)
+                heartbeats += 1
     return referee
 
 
 async def test_nothing_that_a_connection_holds_goes_to_another(caller: Caller) -> None:
-    referee = await hold_while_another_joins(caller)
+    referee = await hold_while_another_joins(caller, gets_something=False)
     assert not referee.violations
 
 
@@ -202,7 +207,7 @@ async def test_the_referee_sees_work_given_away_too_early(caller: Caller, monkey
     monkeypatch.setattr(
         Hand, "ready_to_leave", property(lambda hand: [s.number for s in hand.shards.values() if s.leaving])
     )
-    referee = await hold_while_another_joins(caller)
+    referee = await hold_while_another_joins(caller, gets_something=True)
     assert {violation.problem for violation in referee.violations} == {"is with first"}
 
 
