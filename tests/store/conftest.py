@@ -7,8 +7,20 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from billing_server.store.migrate import migrate
 from billing_server.store.store import Store
+from tests.conftest import temporary_database
 from tests.store import samples
+
+
+@pytest.fixture(scope="session")
+async def database_url(database_url: str) -> AsyncIterator[str]:
+    """URL of a database for these tests alone: servers that other tests leave running would bill what is due here,
+    and send what is to be sent.
+    """
+    async with temporary_database(database_url) as url:
+        await migrate(url)
+        yield url
 
 
 @pytest.fixture(scope="session")
