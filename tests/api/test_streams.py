@@ -283,6 +283,7 @@ async def test_a_key_revoked_elsewhere_ends_its_streams_within_seconds(
     database_url: str, tmp_path: Path, caller: Caller
 ) -> None:
     async with serving(database_url, tmp_path) as other:
+        other._open_streams._recheck_seconds = 0.3
         reader = await new_caller(other, ["events:read"], caller.account_id)
         batches = follow(reader)
         await anext(batches)

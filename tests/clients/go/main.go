@@ -24,7 +24,7 @@ import (
 	billing "example/billing/v1"
 )
 
-const callDeadline = 60 * time.Second
+const callDeadline = 30 * time.Second
 
 func main() {
 	target, key := os.Getenv("BILLING_TARGET"), os.Getenv("BILLING_API_KEY")

@@ -10,7 +10,7 @@ const protoLoader = require('@grpc/proto-loader');
 const { getProtoPath } = require('google-proto-files');
 const healthCheck = require('grpc-health-check');
 
-const DEADLINE_MILLISECONDS = 60_000;
+const DEADLINE_MILLISECONDS = 30_000;
 
 const definition = protoLoader.loadSync(
   [

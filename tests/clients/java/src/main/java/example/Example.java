@@ -52,7 +52,7 @@ import java.util.function.Function;
 
 /** The steps, and what they hand on to later ones. */
 final class Example {
-    private static final int DEADLINE_SECONDS = 60;
+    private static final int DEADLINE_SECONDS = 30;
     private static final Metadata.Key<String> IDEMPOTENCY_KEY =
             Metadata.Key.of("idempotency-key", Metadata.ASCII_STRING_MARSHALLER);
 
