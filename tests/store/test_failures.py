@@ -21,6 +21,7 @@ from billing_server.store.transaction_id import TransactionId
 from billing_server.store.unit import Unit
 from billing_server.store.view import View
 from tests.store import samples
+from tests.store.conftest import opened_store
 
 END = "SELECT pg_terminate_backend($1, 60_000)"
 """Ends a process of PostgreSQL, and waits until it is gone."""
@@ -33,10 +34,8 @@ LISTENERS = (
 @pytest.fixture
 async def fragile(database_url: str) -> AsyncIterator[Store]:
     """A store of its own, whose two connections a test may break."""
-    opened = await Store.open(database_url, min_connections=2, max_connections=2, acquire_seconds_max=60)
-    yield opened
-    async with asyncio.timeout(60):
-        await opened.close()
+    async with opened_store(database_url, min_connections=2, max_connections=2) as opened:
+        yield opened
 
 
 async def process_of(view: View | Unit) -> int:

@@ -16,6 +16,7 @@ from billing_server.store.errors import StoreError, StoreUnavailable
 from billing_server.store.store import Store
 from billing_server.store.view import View
 from tests.store import samples
+from tests.store.conftest import opened_store
 
 _FOR_EVER = 3_600.0
 
@@ -23,9 +24,8 @@ _FOR_EVER = 3_600.0
 @pytest.fixture
 async def narrow(database_url: str) -> AsyncIterator[Store]:
     """A store with two connections, whose account is read by two readers at once."""
-    opened = await Store.open(database_url, max_connections=2, acquire_seconds_max=60)
-    yield opened
-    await opened.close()
+    async with opened_store(database_url, max_connections=2) as opened:
+        yield opened
 
 
 @pytest.fixture
