@@ -55,10 +55,11 @@ async def write_log(engine: Engine, account_id: str, subjects: Sequence[str], ev
 
 
 class Stream:
-    """One connection to Consume."""
+    """One connection to Consume; the server knows it by its name, if it has one, as the id of the request."""
 
-    def __init__(self, caller: Caller, **opening: Any) -> None:
-        self._call: Any = caller.events.Consume(metadata=caller.login)
+    def __init__(self, caller: Caller, name: str | None = None, **opening: Any) -> None:
+        metadata = caller.login if name is None else caller.metadata(x_request_id=name)
+        self._call: Any = caller.events.Consume(metadata=metadata)
         self._opening = ConsumeOpening(**opening)
         self.consumer = Consumer()
         self.tries: dict[int, int] = {}

@@ -7,6 +7,7 @@ all was delivered is asked at the end.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -27,12 +28,14 @@ class Referee:
     """Judges deliveries of the events of a log, given as customers by position.
 
     A connection that says nothing of an event surely holds it for `held_seconds`; later it may have been taken back,
-    and with it the later ones of its customer.
+    and with it the later ones of its customer. `ended` tells when servers have ended connections, from where on what
+    these held goes to others: those who consumed by them may hear of it later than the others.
     """
 
-    def __init__(self, log: Mapping[int, str], held_seconds: float) -> None:
+    def __init__(self, log: Mapping[int, str], held_seconds: float, ended: Mapping[str, float] | None = None) -> None:
         self.log = log
         self.held_seconds = held_seconds
+        self.ended = {} if ended is None else ended
         self.deliveries: Counter[int] = Counter()
         self.acknowledged: set[int] = set()
         self.violations: list[Violation] = []
@@ -54,7 +57,7 @@ class Referee:
                 self.violations.append(Violation(connection, earlier, position, "was passed over"))
         now = time.monotonic() if now is None else now
         for other, held in self._held[customer].items():
-            if other == connection:
+            if other == connection or self.ended.get(other, math.inf) <= now:
                 continue
             for earlier in sorted(held):
                 if earlier > position or now - held[earlier] >= self.held_seconds:

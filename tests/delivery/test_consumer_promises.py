@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ import grpc
 import pytest
 
 from billing.v1.event_service_pb2 import CreateConsumerRequest
+from billing_server.api.call import RUNNING
 from billing_server.delivery import consuming as connections
+from billing_server.delivery.consuming import Connection
 from billing_server.domain import consumption
 from billing_server.domain.consumer import SHARDS
 from billing_server.domain.consumption import Entry, Hand
@@ -45,26 +48,42 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumption, "DECLINE_SECONDS", 0.05)
 
 
-@pytest.fixture(autouse=True)
-def sent(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
-    """When the servers last sent each event: what they hold a connection to, however late its worker hears of it."""
-    moments: dict[int, float] = {}
-    launch = Hand._launch
+class Servers:
+    """What servers know of connections before those who consume by them hear of it: who was sent what, and who ended.
 
-    def noted(hand: Hand, entry: Entry, lane: Any, now: float) -> None:
-        moments[entry.position] = now
+    Moments are of the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.sent: dict[tuple[str, int], float] = {}
+        self.ended: dict[str, float] = {}
+
+
+@pytest.fixture(autouse=True)
+def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
+    """What all servers of this process do: they are held to that, however late a worker hears of it."""
+    watched = Servers()
+    launch, leave = Hand._launch, Connection.leave
+
+    def noted_launch(hand: Hand, entry: Entry, lane: Any, now: float) -> None:
+        watched.sent[RUNNING.get().request_id, entry.position] = now
         launch(hand, entry, lane, now)
 
-    monkeypatch.setattr(Hand, "_launch", noted)
-    return moments
+    async def noted_leave(connection: Connection, *, blame: bool) -> None:
+        watched.ended[RUNNING.get().request_id] = time.monotonic()
+        await leave(connection, blame=blame)
+
+    monkeypatch.setattr(Hand, "_launch", noted_launch)
+    monkeypatch.setattr(Connection, "leave", noted_leave)
+    return watched
 
 
 class Worker:
     """A consumer that does everything wrong now and then, over one connection after another."""
 
-    def __init__(self, callers: list[Caller], referee: Referee, sent: dict[int, float], seed: str) -> None:
+    def __init__(self, callers: list[Caller], referee: Referee, servers: Servers, seed: str) -> None:
         self._callers = callers
-        self._sent = sent
+        self._servers = servers
         self._referee = referee
         self._random = random.Random(seed)
         self._connections = 0
@@ -75,7 +94,7 @@ class Worker:
         while True:
             self._connections += 1
             name = f"{self._seed}.{self._connections}"
-            stream = Stream(self._random.choice(self._callers), consumer="crm", create=CREATE)
+            stream = Stream(self._random.choice(self._callers), name, consumer="crm", create=CREATE)
             try:
                 await stream.open()
                 await self._consume(name, stream, lifetime=self._random.randint(1, 25))
@@ -90,7 +109,7 @@ class Worker:
         for _ in range(lifetime):
             batch = await stream.batch()
             for event in batch:
-                self._referee.delivered(name, event.position, self._sent[event.position])
+                self._referee.delivered(name, event.position, self._servers.sent[name, event.position])
             for position in slow:
                 await self._acknowledge(name, stream, position)
             slow = []
@@ -115,16 +134,14 @@ class Worker:
         await stream.acknowledge(position)
 
 
-async def consume_by_chance(
-    callers: list[Caller], sent: dict[int, float], seed: str, settle_seconds: float = 90
-) -> Referee:
+async def consume_by_chance(callers: list[Caller], servers: Servers, seed: str, settle_seconds: float = 180) -> Referee:
     """Fill a log, and have some workers consume it until nothing is left; return the referee."""
     chance = random.Random(seed)
     subjects = [f"cus_{chance.randrange(CUSTOMERS)}" for _ in range(EVENTS)]
     first = callers[0]
     before = await write_log(first.server.engine, first.account_id, subjects)
-    referee = Referee(dict(enumerate(subjects, before + 1)), held_seconds=ACK_SECONDS)
-    workers = [Worker(callers, referee, sent, f"{seed}.{number}") for number in range(CONNECTIONS)]
+    referee = Referee(dict(enumerate(subjects, before + 1)), held_seconds=ACK_SECONDS, ended=servers.ended)
+    workers = [Worker(callers, referee, servers, f"{seed}.{number}") for number in range(CONNECTIONS)]
     tasks = [asyncio.create_task(worker.run()) for worker in workers]
     settled = asyncio.create_task(_settled(first, settle_seconds))
     try:
@@ -151,9 +168,9 @@ async def _settled(caller: Caller, seconds: float) -> None:
 
 @pytest.mark.parametrize("seed", ["1", "2"])
 async def test_nothing_is_missed_and_each_customer_is_told_in_order(
-    caller: Caller, elsewhere: Caller, sent: dict[int, float], seed: str
+    caller: Caller, elsewhere: Caller, servers: Servers, seed: str
 ) -> None:
-    referee = await consume_by_chance([caller, elsewhere], sent, seed)
+    referee = await consume_by_chance([caller, elsewhere], servers, seed)
     parked = [event.position for event in await parked_of(caller)]
     referee.judge(parked)
     assert referee.repeated
@@ -161,7 +178,7 @@ async def test_nothing_is_missed_and_each_customer_is_told_in_order(
 
 
 async def test_the_referee_sees_acknowledgements_before_delivery(
-    caller: Caller, elsewhere: Caller, sent: dict[int, float], monkeypatch: pytest.MonkeyPatch
+    caller: Caller, elsewhere: Caller, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = Hand.to_store
 
@@ -173,7 +190,7 @@ async def test_the_referee_sees_acknowledgements_before_delivery(
             shard.entries = entries
 
     monkeypatch.setattr(Hand, "to_store", forgetful)
-    referee = await consume_by_chance([caller, elsewhere], sent, "planted")
+    referee = await consume_by_chance([caller, elsewhere], servers, "planted")
     with pytest.raises(AssertionError, match="never"):
         referee.judge(event.position for event in await parked_of(caller))
 
@@ -212,7 +229,7 @@ async def test_the_referee_sees_work_given_away_too_early(caller: Caller, monkey
 
 
 async def test_the_referee_sees_customers_overtaken(
-    caller: Caller, elsewhere: Caller, sent: dict[int, float], monkeypatch: pytest.MonkeyPatch
+    caller: Caller, elsewhere: Caller, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = Hand.take
 
@@ -222,6 +239,6 @@ async def test_the_referee_sees_customers_overtaken(
             lane.held[0].due += number % 2 * 0.3
 
     monkeypatch.setattr(Hand, "take", hasty)
-    referee = await consume_by_chance([caller, elsewhere], sent, "planted")
+    referee = await consume_by_chance([caller, elsewhere], servers, "planted")
     with pytest.raises(AssertionError, match="the order was broken"):
         referee.judge(event.position for event in await parked_of(caller))

@@ -42,3 +42,16 @@ def test_who_hears_late_of_what_was_given_on_since_breaks_nothing() -> None:
     judge.delivered("b", 1, now=3.0)
     judge.delivered("a", 1, now=3.0)
     assert not judge.violations
+
+
+def test_what_an_ended_connection_held_goes_to_others() -> None:
+    ended: dict[str, float] = {}
+    judge = Referee({1: "cus_1", 2: "cus_1"}, held_seconds=3, ended=ended)
+    judge.delivered("a", 1, now=0.0)
+    ended["a"] = 1.0
+    judge.delivered("b", 1, now=0.9)
+    assert [violation.problem for violation in judge.violations] == ["is with a"]
+    judge.delivered("c", 1, now=4.0)
+    judge.delivered("c", 2, now=4.0)
+    judge.delivered("a", 2, now=0.5)
+    assert len(judge.violations) == 1
