@@ -6,6 +6,7 @@ The referee must catch planted faults before its silence counts.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ EVENTS = 3_000
 CUSTOMERS = 40
 CONNECTIONS = 3
 ACK_SECONDS = 3
+DECLINED = "by chance"
 CREATE = CreateConsumerRequest(ack_timeout_seconds=ACK_SECONDS, tries_max=3, batch_max=50)
 
 
@@ -49,32 +51,50 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Servers:
-    """What servers know of connections before those who consume by them hear of it: who was sent what, and who ended.
-
-    Moments are of the monotonic clock.
+    """What servers have done before those who consume hear of it: what they sent, took back, and when they ended
+    connections, by their names. Moments are of the monotonic clock.
     """
 
     def __init__(self) -> None:
         self.sent: dict[tuple[str, int], float] = {}
-        self.ended: dict[str, float] = {}
+        self._taken_back: dict[tuple[str, int], float] = {}
+        self._ended: dict[str, float] = {}
+
+    def let_go(self, name: str, position: int, given_at: float, now: float) -> bool:
+        """Whether a connection that was given an event had lost it, rightly, by a moment."""
+        taken_back = self._taken_back.get((name, position), math.inf)
+        return self._ended.get(name, math.inf) <= now or given_at <= taken_back <= now
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Note what all servers of this process do."""
+        launch, fail, leave = Hand._launch, Hand.fail, Connection.leave
+
+        def noted_launch(hand: Hand, entry: Entry, lane: Any, now: float) -> None:
+            self.sent[RUNNING.get().request_id, entry.position] = now
+            launch(hand, entry, lane, now)
+
+        def noted_fail(hand: Hand, entry: Entry, delay: float, reason: str, now: float) -> None:
+            name = RUNNING.get().request_id
+            flying = list(hand._lanes[entry.lane].in_flight) if entry.flying else []
+            rightly = reason == DECLINED or now - self.sent[name, entry.position] >= ACK_SECONDS
+            fail(hand, entry, delay, reason, now)
+            if rightly:
+                self._taken_back |= {(name, position): now for position in flying if position not in hand._flying}
+
+        async def noted_leave(connection: Connection, *, blame: bool) -> None:
+            self._ended[RUNNING.get().request_id] = time.monotonic()
+            await leave(connection, blame=blame)
+
+        monkeypatch.setattr(Hand, "_launch", noted_launch)
+        monkeypatch.setattr(Hand, "fail", noted_fail)
+        monkeypatch.setattr(Connection, "leave", noted_leave)
 
 
 @pytest.fixture(autouse=True)
 def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
-    """What all servers of this process do: they are held to that, however late a worker hears of it."""
+    """All servers of this process, which are held to what they do, however late a worker hears of it."""
     watched = Servers()
-    launch, leave = Hand._launch, Connection.leave
-
-    def noted_launch(hand: Hand, entry: Entry, lane: Any, now: float) -> None:
-        watched.sent[RUNNING.get().request_id, entry.position] = now
-        launch(hand, entry, lane, now)
-
-    async def noted_leave(connection: Connection, *, blame: bool) -> None:
-        watched.ended[RUNNING.get().request_id] = time.monotonic()
-        await leave(connection, blame=blame)
-
-    monkeypatch.setattr(Hand, "_launch", noted_launch)
-    monkeypatch.setattr(Connection, "leave", noted_leave)
+    watched.watch(monkeypatch)
     return watched
 
 
@@ -127,7 +147,7 @@ class Worker:
             slow.append(position)
         elif fate < 0.98:
             self._referee.give_back(name, position)
-            await stream.decline(position, reason="by chance")
+            await stream.decline(position, reason=DECLINED)
 
     async def _acknowledge(self, name: str, stream: Stream, position: int) -> None:
         self._referee.acknowledge(name, position)
@@ -140,7 +160,7 @@ async def consume_by_chance(callers: list[Caller], servers: Servers, seed: str, 
     subjects = [f"cus_{chance.randrange(CUSTOMERS)}" for _ in range(EVENTS)]
     first = callers[0]
     before = await write_log(first.server.engine, first.account_id, subjects)
-    referee = Referee(dict(enumerate(subjects, before + 1)), held_seconds=ACK_SECONDS, ended=servers.ended)
+    referee = Referee(dict(enumerate(subjects, before + 1)), held_seconds=ACK_SECONDS, let_go=servers.let_go)
     workers = [Worker(callers, referee, servers, f"{seed}.{number}") for number in range(CONNECTIONS)]
     tasks = [asyncio.create_task(worker.run()) for worker in workers]
     settled = asyncio.create_task(_settled(first, settle_seconds))

@@ -44,14 +44,10 @@ def test_who_hears_late_of_what_was_given_on_since_breaks_nothing() -> None:
     assert not judge.violations
 
 
-def test_what_an_ended_connection_held_goes_to_others() -> None:
-    ended: dict[str, float] = {}
-    judge = Referee({1: "cus_1", 2: "cus_1"}, held_seconds=3, ended=ended)
+def test_what_a_connection_has_let_go_is_free_from_then_on() -> None:
+    judge = Referee({1: "cus_1", 2: "cus_1"}, held_seconds=3, let_go=lambda *told: told == ("a", 1, 0.0, 1.1))
     judge.delivered("a", 1, now=0.0)
-    ended["a"] = 1.0
-    judge.delivered("b", 1, now=0.9)
-    assert [violation.problem for violation in judge.violations] == ["is with a"]
-    judge.delivered("c", 1, now=4.0)
-    judge.delivered("c", 2, now=4.0)
-    judge.delivered("a", 2, now=0.5)
-    assert len(judge.violations) == 1
+    judge.delivered("b", 1, now=1.1)
+    assert not judge.violations
+    judge.delivered("c", 1, now=1.2)
+    assert [violation.problem for violation in judge.violations] == ["is with a", "is with b"]
