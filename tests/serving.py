@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 import pytest
@@ -32,6 +33,9 @@ from billing.v1 import (
 from billing_server.bootstrap import Server
 from billing_server.config import Config
 
+_ASKED_MAX: Final = 20
+
+Answer = TypeVar("Answer")
 Detail = TypeVar("Detail", bound=Message)
 Options = Sequence[tuple[str, int]]
 
@@ -158,6 +162,27 @@ def detail_of(error: grpc.aio.AioRpcError, detail_type: type[Detail]) -> Detail:
 def info_of(error: grpc.aio.AioRpcError) -> ErrorInfo:
     """Reason and metadata of a refusal."""
     return detail_of(error, ErrorInfo)
+
+
+def lost_while_sending(error: grpc.aio.AioRpcError) -> bool:
+    """Whether gRPC's client has made an error up: it loses a refusal that arrives while it is still sending."""
+    return error.code() is grpc.StatusCode.INTERNAL and error.details() == "Internal error from Core"
+
+
+async def answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What a call that sends a stream of messages comes to; asked again when gRPC's client has lost its refusal."""
+    task = asyncio.current_task()
+    for _ in range(_ASKED_MAX):
+        try:
+            return await ask()
+        except grpc.aio.AioRpcError as error:
+            if not lost_while_sending(error):
+                raise
+        except asyncio.CancelledError:
+            # When the refusal arrives while the end of the messages is being sent, the client cancels the call.
+            if task is None or task.cancelling():
+                raise
+    raise AssertionError(f"no answer of the server came through, {_ASKED_MAX} times")
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from billing_server.domain.consumer import SHARDS
 from billing_server.domain.consumption import Entry, Hand
 from tests.delivery.consuming import Stream, consuming, parked_of, until_settled, write_log
 from tests.delivery.referee import Referee
-from tests.serving import Caller, new_caller, serving
+from tests.serving import Caller, lost_while_sending, new_caller, serving
 
 EVENTS = 3_000
 CUSTOMERS = 40
@@ -119,7 +119,8 @@ class Worker:
                 await stream.open()
                 await self._consume(name, stream, lifetime=self._random.randint(1, 25))
             except grpc.aio.AioRpcError as error:
-                assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED), error
+                ended = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
+                assert ended or lost_while_sending(error), error
             finally:
                 self._referee.gone(name)
                 stream.kill()
