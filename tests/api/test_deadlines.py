@@ -43,6 +43,8 @@ async def nothing_listed(administrator: asyncpg.Connection) -> None:
     """Wait until no page of subscriptions is being read."""
     async with asyncio.timeout(60):
         while True:
+            # Within a transaction PostgreSQL would tell again and again what it has told at first.
+            await administrator.execute("SELECT pg_stat_clear_snapshot()")
             if not await administrator.fetchval(_LISTS_UNDER_WAY):
                 return
             await asyncio.sleep(0.02)
