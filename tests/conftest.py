@@ -15,11 +15,18 @@ from pathlib import Path
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 import asyncpg
+import hypothesis
 import pytest
 
 from billing_server.embedded_postgres import EmbeddedPostgres
 from billing_server.embedded_postgres.leftovers import postgres_process_ids
 from billing_server.store.migrate import migrate
+
+# How long an example takes, and how long it takes to think of one, says nothing on a machine that pauses.
+hypothesis.settings.register_profile(
+    "billing", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("billing")
 
 # Tests kill processes, never the power: what the kernel has in its cache survives them, so waiting for the
 # disk would prove nothing. Commits stay synchronous, because losing those is what tests must notice.

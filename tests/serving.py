@@ -7,11 +7,12 @@ import contextlib
 import random
 import socket
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
+import pytest
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
@@ -33,6 +34,9 @@ from billing.v1 import (
 from billing_server.bootstrap import Server
 from billing_server.config import Config
 
+_ASKED_MAX: Final = 20
+
+Answer = TypeVar("Answer")
 Detail = TypeVar("Detail", bound=Message)
 Options = Sequence[tuple[str, int]]
 
@@ -66,6 +70,26 @@ async def serving(
                 await server.close()
         except TimeoutError:
             raise AssertionError(f"the server did not end within {_CLOSE_SECONDS_MAX:g} seconds") from None
+
+
+def hurry(reader: Caller, monkeypatch: pytest.MonkeyPatch, *, seconds: float, after: int = 0) -> None:
+    """Have the server of a reader give up this one, and nobody else, when it takes nothing for so long.
+
+    That holds from its stream's first message on, or `after` so many. A pause of the machine must not end the others.
+    """
+    chain = reader.server.chain
+    write, patience, (key,) = chain._write, chain.write_seconds_max, reader.login
+    written = 0
+
+    async def hurried(context: Any, message: bytes) -> None:
+        nonlocal written
+        own = key in (context.invocation_metadata() or ())
+        written += own
+        chain.write_seconds_max = seconds if own and written > after else patience
+        await write(context, message)
+
+    monkeypatch.setattr(chain, "write_seconds_max", patience)
+    monkeypatch.setattr(chain, "_write", hurried)
 
 
 def free_port() -> int:
@@ -154,6 +178,27 @@ def detail_of(error: grpc.aio.AioRpcError, detail_type: type[Detail]) -> Detail:
 def info_of(error: grpc.aio.AioRpcError) -> ErrorInfo:
     """Reason and metadata of a refusal."""
     return detail_of(error, ErrorInfo)
+
+
+def lost_while_sending(error: grpc.aio.AioRpcError) -> bool:
+    """Whether gRPC's client has made an error up: it loses a refusal that arrives while it is still sending."""
+    return error.code() is grpc.StatusCode.INTERNAL and error.details() == "Internal error from Core"
+
+
+async def answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What a call that sends a stream of messages comes to; asked again when gRPC's client has lost its refusal."""
+    task = asyncio.current_task()
+    for _ in range(_ASKED_MAX):
+        try:
+            return await ask()
+        except grpc.aio.AioRpcError as error:
+            if not lost_while_sending(error):
+                raise
+        except asyncio.CancelledError:
+            # When the refusal arrives while the end of the messages is being sent, the client cancels the call.
+            if task is None or task.cancelling():
+                raise
+    raise AssertionError(f"no answer of the server came through, {_ASKED_MAX} times")
 
 
 @contextlib.contextmanager

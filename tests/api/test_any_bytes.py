@@ -15,7 +15,7 @@ from billing.v1.errors_pb2 import ERROR_REASON_INTERNAL, ERROR_REASON_UNSPECIFIE
 from billing.v1.event_service_pb2 import ConsumeOpening, ConsumeRequest
 from billing_server.wire.contract import METHODS
 from tests.api.world import World, build
-from tests.serving import Caller, info_of
+from tests.serving import Caller, answered, info_of
 
 ROUNDS = int(os.environ.get("BILLING_FUZZ_ROUNDS", "12"))
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE}
@@ -112,12 +112,16 @@ async def test_no_bytes_break_a_method(caller: Caller, path: str) -> None:
 
 
 async def _converse(caller: Caller, path: str, messages: list[bytes]) -> None:
-    try:
-        stub: Any = caller.channel.stream_stream(path)
-        async for answer in stub(iter(messages), metadata=caller.login, timeout=20):
+    stub: Any = caller.channel.stream_stream(path)
+
+    async def converse() -> None:
+        async for answer in stub(iter(messages), metadata=caller.login, timeout=60):
             for result in getattr(METHODS[path].response_type.FromString(answer), "results", ()):
                 refused = result.HasField("refusal")
                 assert not refused or result.refusal.reason not in (ERROR_REASON_UNSPECIFIED, ERROR_REASON_INTERNAL)
+
+    try:
+        await answered(converse)
     except grpc.aio.AioRpcError as error:
         assert error.code() not in NEVER, (error, messages)
         assert info_of(error).reason
@@ -129,7 +133,7 @@ async def _send(caller: Caller, path: str, data: bytes, *, streams: bool) -> Non
             await caller.raw(path, data)
             return
         stub: Any = caller.channel.unary_stream(path)
-        stream = stub(data, metadata=caller.login, timeout=20)
+        stream = stub(data, metadata=caller.login, timeout=60)
         await stream.read()
         stream.cancel()
     except grpc.aio.AioRpcError as error:

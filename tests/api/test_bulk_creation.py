@@ -56,7 +56,7 @@ def _messages(wanted: Sequence[SubscriptionToCreate], size: int) -> list[CreateS
 
 async def _create(caller: Caller, messages: Iterable[CreateSubscriptionsRequest]) -> list[CreateSubscriptionResult]:
     """All results, one after the other."""
-    stream = caller.subscriptions.CreateSubscriptions(iter(messages), metadata=caller.login, timeout=60)
+    stream = caller.subscriptions.CreateSubscriptions(iter(messages), metadata=caller.login, timeout=120)
     return [result async for answer in stream for result in answer.results]
 
 
@@ -194,7 +194,7 @@ async def test_an_import_that_broke_off_is_run_again_without_anything_twice(call
             yield message
             sent.set()
 
-    broken = caller.subscriptions.CreateSubscriptions(sending(), metadata=caller.login, timeout=60)
+    broken = caller.subscriptions.CreateSubscriptions(sending(), metadata=caller.login, timeout=120)
     first: list[CreateSubscriptionResult] = []
     for _ in range(answers_read):
         answer = await broken.read()
@@ -211,10 +211,11 @@ async def test_an_import_that_broke_off_is_run_again_without_anything_twice(call
 
 async def _rerun(caller: Caller, messages: Sequence[CreateSubscriptionsRequest]) -> list[CreateSubscriptionResult]:
     """Run an import until nothing of an earlier run is under way any more."""
-    while True:
-        results = await _create(caller, messages)
-        if all(result.refusal.reason != reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE for result in results):
-            return results
+    async with asyncio.timeout(60):
+        while True:
+            results = await _create(caller, messages)
+            if all(result.refusal.reason != reasons.ERROR_REASON_IDEMPOTENCY_KEY_IN_USE for result in results):
+                return results
 
 
 async def test_what_was_refused_is_tried_anew(caller: Caller) -> None:
@@ -235,7 +236,7 @@ async def test_a_message_of_the_wrong_size_ends_the_stream_after_what_came_befor
         CreateSubscriptionsRequest(subscriptions=[_wanted("before", customer, price)]),
         CreateSubscriptionsRequest(subscriptions=wrong),
     ]
-    stream = caller.subscriptions.CreateSubscriptions(iter(messages), metadata=caller.login, timeout=60)
+    stream = caller.subscriptions.CreateSubscriptions(iter(messages), metadata=caller.login, timeout=120)
     sizes = []
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "PARAMETER_INVALID"):
         async for answer in stream:

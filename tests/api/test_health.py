@@ -31,7 +31,7 @@ async def health(server: Server) -> AsyncIterator[Any]:
 
 async def health_of(server: Server, service: str = "") -> int:
     async with health(server) as stub:
-        return int((await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)).status)
+        return int((await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)).status)
 
 
 async def test_every_service_is_healthy_and_unknown_ones_are_not_found(server: Server) -> None:
@@ -48,7 +48,7 @@ async def test_health_follows_the_timekeeper(server: Server, monkeypatch: pytest
 
     monkeypatch.setattr(server.engine.store, "due_accounts", lambda *_: fail())
     async with health(server) as stub:
-        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE_NAMES[0]), timeout=10)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE_NAMES[0]), timeout=60)
         assert [(await watch.read()).status for _ in range(2)] == [SERVING, NOT_SERVING]
         monkeypatch.undo()
         assert (await watch.read()).status == SERVING
@@ -56,7 +56,7 @@ async def test_health_follows_the_timekeeper(server: Server, monkeypatch: pytest
 
 async def test_a_draining_server_says_so_first(database_url: str, tmp_path: Path) -> None:
     async with serving(database_url, tmp_path) as server, health(server) as stub:
-        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)
         first = await watch.read()
         closing = asyncio.create_task(server.close())
         second = await watch.read()

@@ -27,6 +27,7 @@ from billing.v1.test_clock_service_pb2 import (
     ListTestClocksRequest,
 )
 from billing_server.bootstrap import Server
+from tests.api.held_answers import HeldAnswers
 from tests.api.world import subscribed
 from tests.serving import Caller, new_caller, refused, status_of
 
@@ -120,13 +121,17 @@ async def test_a_repeated_subscription_is_charged_once(caller: Caller) -> None:
     assert len(attempts.payment_attempts) == 1
 
 
-async def test_a_request_whose_charge_is_under_way_is_not_begun_again(caller: Caller) -> None:
-    customer, _, request = await subscribed(caller, "pm_card_visa_slow")
+async def test_a_request_whose_charge_is_under_way_is_not_begun_again(
+    server: Server, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = HeldAnswers(server, monkeypatch)
+    customer, _, request = await subscribed(caller)
     metadata = caller.metadata(idempotency_key="slow")
     first = asyncio.ensure_future(caller.subscriptions.CreateSubscription(request, metadata=metadata))
-    await asyncio.sleep(0.5)
+    await answers.until_charged(customer)
     with refused(ABORTED, "IDEMPOTENCY_KEY_IN_USE"):
         await caller.subscriptions.CreateSubscription(request, metadata=metadata)
+    answers.release()
     made = await first
     assert await caller.subscriptions.CreateSubscription(request, metadata=metadata) == made
     wanted = ListSubscriptionsRequest(customer=customer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,22 @@ from billing.v1.account_service_pb2 import RevokeApiKeyRequest
 from billing.v1.customer_service_pb2 import CreateCustomerRequest, UpdateCustomerRequest
 from billing.v1.event_model_pb2 import Event, EventBatch
 from billing.v1.event_service_pb2 import ListEventsRequest, StreamEventsRequest
+from billing_server.api.call import Identity
 from billing_server.bootstrap import Server
 from billing_server.delivery import passages, streams
 from billing_server.domain.errors import OutOfRange
+from billing_server.engine import bell
+from billing_server.engine.api_keys import hash_of
+from billing_server.store.errors import StoreUnavailable
 from billing_server.store.event import EventPage
 from billing_server.store.view import View
 from tests.api.world import build
-from tests.serving import Caller, info_of, new_caller, refused, serving
+from tests.serving import Caller, hurry, info_of, new_caller, refused, serving
 
 
 async def follow(caller: Caller, **wanted: Any) -> AsyncGenerator[EventBatch, None]:
     """The batches of a stream, which is canceled when the generator is closed."""
-    stream: Any = caller.events.StreamEvents(StreamEventsRequest(**wanted), metadata=caller.login, timeout=30)
+    stream: Any = caller.events.StreamEvents(StreamEventsRequest(**wanted), metadata=caller.login, timeout=120)
     try:
         async for batch in stream:
             yield batch
@@ -87,14 +92,18 @@ async def test_nothing_is_missed_or_repeated_between_replay_and_live(server: Ser
         assert await reader == list(range(1, total + 1))
 
 
-async def test_a_reader_of_another_process_is_woken(database_url: str, tmp_path: Path, caller: Caller) -> None:
+async def test_a_reader_of_another_process_is_woken(
+    database_url: str, tmp_path: Path, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the bell: it would not look for itself within this test, nor have a heartbeat."""
+    monkeypatch.setattr(bell, "_TELL_SECONDS_MAX", 60)
     async with serving(database_url, tmp_path) as other:
+        other.event_streams.poll_seconds = 3_600
         reader = await new_caller(other, account_id=caller.account_id)
-        batches = follow(reader)
+        batches = follow(reader, heartbeat_seconds=300)
         assert (await anext(batches)).caught_up
-        await asyncio.sleep(0.5)
         await write(caller, 1)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             assert [event.type for event in (await anext(batches)).events] == ["customer.created"]
         await reader.close()
 
@@ -133,7 +142,7 @@ async def test_a_lost_ring_costs_a_moment_only(server: Server, caller: Caller, m
     batches = follow(caller)
     await anext(batches)
     await write(caller, 1)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         assert len((await anext(batches)).events) == 1
 
 
@@ -144,12 +153,14 @@ async def test_an_empty_log_is_caught_up_with_at_once(caller: Caller) -> None:
 
 async def test_silence_is_filled_with_heartbeats(caller: Caller) -> None:
     await write(caller, 2)
+    # Counted from before the stream begins: the server's silence does, and who reads may hear late of all of them.
+    started = time.monotonic()
     batches = follow(caller, after_position=2, heartbeat_seconds=1)
     assert (await anext(batches)).caught_up
-    started = asyncio.get_running_loop().time()
-    beat = await anext(batches)
-    assert (len(beat.events), beat.head_position, beat.caught_up) == (0, 2, True)
-    assert 0.8 <= asyncio.get_running_loop().time() - started <= 2
+    for _ in range(2):
+        beat = await anext(batches)
+        assert (len(beat.events), beat.head_position, beat.caught_up) == (0, 2, True)
+    assert 2 <= time.monotonic() - started < 15
 
 
 async def test_filters_let_pass_what_they_name(caller: Caller) -> None:
@@ -244,13 +255,25 @@ async def test_large_batches_are_sent_in_parts(caller: Caller, monkeypatch: pyte
     assert [batch.caught_up for batch in batches[:-1]] == [False] * (len(batches) - 1)
 
 
-async def test_a_revoked_key_ends_its_streams_and_calls_at_once(server: Server, caller: Caller) -> None:
+async def test_a_revoked_key_ends_its_streams_and_calls_at_once(
+    server: Server, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Because the server knows of it, not because it looks the keys of streams up now and then."""
     reader = await new_caller(server, ["events:read"], caller.account_id)
     batches = follow(reader)
     await anext(batches)
-    await caller.accounts.RevokeApiKey(RevokeApiKeyRequest(id=reader.key_id), metadata=caller.login)
-    with refused(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"):
-        await asyncio.wait_for(anext(batches), 1)
+    look_up = server._key_ring.look_up
+
+    async def unaware(secret_hash: bytes) -> Identity | None:
+        if secret_hash == hash_of(reader.secret):
+            raise StoreUnavailable("not now")
+        return await look_up(secret_hash)
+
+    with monkeypatch.context() as blind:
+        blind.setattr(server._key_ring, "look_up", unaware)
+        await caller.accounts.RevokeApiKey(RevokeApiKeyRequest(id=reader.key_id), metadata=caller.login)
+        with refused(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"):
+            await asyncio.wait_for(anext(batches), 60)
     with refused(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"):
         await reader.events.ListEvents(ListEventsRequest(), metadata=reader.login)
     await reader.close()
@@ -260,12 +283,13 @@ async def test_a_key_revoked_elsewhere_ends_its_streams_within_seconds(
     database_url: str, tmp_path: Path, caller: Caller
 ) -> None:
     async with serving(database_url, tmp_path) as other:
+        other._open_streams._recheck_seconds = 0.3
         reader = await new_caller(other, ["events:read"], caller.account_id)
         batches = follow(reader)
         await anext(batches)
         await caller.accounts.RevokeApiKey(RevokeApiKeyRequest(id=reader.key_id), metadata=caller.login)
         with refused(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"):
-            await asyncio.wait_for(anext(batches), 10)
+            await asyncio.wait_for(anext(batches), 60)
         with refused(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"):
             await reader.events.ListEvents(ListEventsRequest(), metadata=reader.login)
         await reader.close()
@@ -279,14 +303,14 @@ async def test_a_frozen_reader_is_given_up_and_delays_nobody(
     for number in range(20):
         request = UpdateCustomerRequest(id=customer.id, metadata={**large, "key0": str(number)})
         await caller.customers.UpdateCustomer(request, metadata=caller.login)
-    monkeypatch.setattr(server.chain, "write_seconds_max", 1.0)
     narrow = (("grpc.http2.lookahead_bytes", 16_384), ("grpc.http2.bdp_probe", 0))
     reader = await new_caller(server, account_id=caller.account_id, options=narrow)
-    frozen = reader.events.StreamEvents(StreamEventsRequest(batch_max=5), metadata=caller.login)
+    hurry(reader, monkeypatch, seconds=1.0)
+    frozen = reader.events.StreamEvents(StreamEventsRequest(batch_max=5), metadata=reader.login)
     await frozen.wait_for_connection()
-    events, _ = await asyncio.wait_for(until_caught_up(caller), 5)
+    events, _ = await asyncio.wait_for(until_caught_up(caller), 60)
     assert len(events) == 21
-    await asyncio.wait_for(server.limits.idle(), 10)
+    await asyncio.wait_for(server.limits.idle(), 60)
     with refused(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"):
         while await frozen.read() is not grpc.aio.EOF:
             pass
@@ -299,7 +323,7 @@ async def test_readers_that_go_away_leave_nothing_behind(server: Server, caller:
         await asyncio.gather(*(anext(batch) for batch in batches))
         for batch in batches:
             await batch.aclose()
-    await asyncio.wait_for(server.limits.idle(), 5)
+    await asyncio.wait_for(server.limits.idle(), 60)
     assert caller.account_id not in server.engine.bell._waiting
 
 
@@ -314,5 +338,5 @@ async def test_streams_have_limits_of_their_own(
             await anext(follow(caller))
         await write(caller, 1)
         await first.aclose()
-        await asyncio.wait_for(server.limits.idle(), 5)
+        await asyncio.wait_for(server.limits.idle(), 60)
         monkeypatch.undo()

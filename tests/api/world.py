@@ -33,7 +33,7 @@ from billing.v1.test_clock_service_pb2 import CreateTestClockRequest
 from billing.v1.webhook_service_pb2 import CreateWebhookEndpointRequest
 from billing_server.domain.webhook import WebhookDelivery, delivery_id
 from billing_server.wire.contract import METHODS
-from tests.serving import Caller
+from tests.serving import Caller, answered
 
 World = Mapping[str, str]
 """Ids by what they are of."""
@@ -357,15 +357,15 @@ async def call(caller: Caller, name: str, request: bytes, metadata: tuple[tuple[
     path = path_of(name)
     if METHODS[path].gathers and METHODS[path].streams:
         conversing: Any = caller.channel.stream_stream(path)
-        return await first_message(name, conversing(iter([request]), metadata=metadata, timeout=20))
+        return await answered(lambda: first_message(name, conversing(iter([request]), metadata=metadata, timeout=60)))
     if METHODS[path].gathers:
         gathering: Any = caller.channel.stream_unary(path)
-        response: bytes = await gathering(iter([request]), metadata=metadata, timeout=20)
+        response: bytes = await answered(lambda: gathering(iter([request]), metadata=metadata, timeout=60))
         return response
     if not METHODS[path].streams:
         return await caller.raw(path, request, metadata)
     stub: Any = caller.channel.unary_stream(path)
-    return await first_message(name, stub(request, metadata=metadata, timeout=20))
+    return await first_message(name, stub(request, metadata=metadata, timeout=60))
 
 
 async def first_message(name: str, stream: Any) -> bytes:

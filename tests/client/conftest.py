@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,13 +18,12 @@ async def fake() -> AsyncIterator[FakeServer]:
     """A fake server; the test gives it methods, then starts it."""
     server = FakeServer()
     yield server
-    await server.stop()
+    async with asyncio.timeout(60):
+        await server.close()
 
 
 @pytest.fixture
 async def client(fake: FakeServer) -> AsyncIterator[BillingClient]:
-    """A client of the fake server, whose port is only known once it started."""
-    await fake.start()
-    await fake.stop()
-    async with BillingClient(fake.target, "sk_test", retry=IMPATIENT, timeout_seconds=5) as connected:
+    """A client of the fake server."""
+    async with BillingClient(fake.target, "sk_test", retry=IMPATIENT, timeout_seconds=60) as connected:
         yield connected

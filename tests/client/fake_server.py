@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -26,7 +27,11 @@ class FakeServer:
         self._streaming: dict[str, Streaming] = {}
         self._conversing: dict[str, Conversing] = {}
         self._server: grpc.aio.Server | None = None
-        self._port = 0
+        # Bound, but not listening: so nobody else is given the port while the server is away.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._reserved.bind(("127.0.0.1", 0))
+        self._port: int = self._reserved.getsockname()[1]
         self.calls: list[tuple[str, dict[str, str]]] = []
 
     @property
@@ -51,7 +56,7 @@ class FakeServer:
         self._conversing[method] = handler
 
     async def start(self) -> None:
-        """Listen; again on the same port after a stop."""
+        """Listen; always on the same port."""
         self._server = grpc.aio.server()
         for service in SERVICES:
             handlers = {
@@ -61,7 +66,7 @@ class FakeServer:
             }
             generic = grpc.method_handlers_generic_handler(service.full_name, handlers)
             self._server.add_generic_rpc_handlers((generic,))
-        self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        self._server.add_insecure_port(self.target)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -69,6 +74,11 @@ class FakeServer:
         if self._server is not None:
             await self._server.stop(grace=None)
             self._server = None
+
+    async def close(self) -> None:
+        """Stop for good."""
+        await self.stop()
+        self._reserved.close()
 
     def _handler(self, name: str, request: Any, response: Any) -> grpc.RpcMethodHandler[Any, Any]:
         def record(context: Context) -> None:

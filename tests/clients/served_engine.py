@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_START_SECONDS = 60
-_STOP_SECONDS = 30
+_START_SECONDS = 180
+_STOP_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,12 @@ def served_engine(data_directory: Path) -> Iterator[ServedEngine]:
             yield _login(process, data_directory, log)
         finally:
             process.terminate()
-            status = process.wait(_STOP_SECONDS)
+            try:
+                status = process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise AssertionError(f"the server took over {_STOP_SECONDS} s to end:\n{log.read_text()}") from None
     assert status == 0, f"the server ended with status {status}:\n{log.read_text()}"
 
 

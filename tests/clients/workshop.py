@@ -30,7 +30,7 @@ STEPS = [
 
 # A first build downloads compilers and libraries.
 _BUILD_SECONDS = 900
-_RUN_SECONDS = 60
+_RUN_SECONDS = 240
 
 
 class Workshop:

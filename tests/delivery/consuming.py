@@ -27,6 +27,8 @@ from tests.serving import Caller
 
 _AT_ONCE = 5_000
 _LOOK_SECONDS = 0.05
+_MESSAGE_SECONDS_MAX = 60
+"""There are heartbeats well within."""
 
 
 async def write_log(engine: Engine, account_id: str, subjects: Sequence[str], event_type: str = "made.up") -> int:
@@ -53,10 +55,11 @@ async def write_log(engine: Engine, account_id: str, subjects: Sequence[str], ev
 
 
 class Stream:
-    """One connection to Consume."""
+    """One connection to Consume; the server knows it by its name, if it has one, as the id of the request."""
 
-    def __init__(self, caller: Caller, **opening: Any) -> None:
-        self._call: Any = caller.events.Consume(metadata=caller.login)
+    def __init__(self, caller: Caller, name: str | None = None, **opening: Any) -> None:
+        metadata = caller.login if name is None else caller.metadata(x_request_id=name)
+        self._call: Any = caller.events.Consume(metadata=metadata)
         self._opening = ConsumeOpening(**opening)
         self.consumer = Consumer()
         self.tries: dict[int, int] = {}
@@ -64,25 +67,29 @@ class Stream:
 
     async def open(self) -> Stream:
         """Send the opening and wait for the consumer."""
-        await self._call.write(ConsumeRequest(opening=self._opening))
+        await self.write(ConsumeRequest(opening=self._opening))
         self.consumer = (await self._message()).consumer
         return self
 
     async def _message(self) -> ConsumeResponse:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(_MESSAGE_SECONDS_MAX):
             message = await self._call.read()
         if message is grpc.aio.EOF:
-            code = await self._call.code()
-            if code is grpc.StatusCode.OK:
-                raise StopAsyncIteration
-            raise grpc.aio.AioRpcError(
-                code,
-                await self._call.initial_metadata(),
-                await self._call.trailing_metadata(),
-                await self._call.details(),
-            )
+            raise await self._end()
         assert isinstance(message, ConsumeResponse)
         return message
+
+    async def _end(self) -> Exception:
+        """What a stream that has ended raises."""
+        code = await self._call.code()
+        if code is grpc.StatusCode.OK:
+            return StopAsyncIteration()
+        return grpc.aio.AioRpcError(
+            code,
+            await self._call.initial_metadata(),
+            await self._call.trailing_metadata(),
+            await self._call.details(),
+        )
 
     async def batch(self) -> list[Event]:
         """The next message's events; none when it is a heartbeat."""
@@ -107,15 +114,18 @@ class Stream:
 
     async def acknowledge(self, *positions: int, **more: Any) -> None:
         """Say that events are done."""
-        await self._call.write(ConsumeRequest(acknowledge=Acknowledgement(positions=positions, **more)))
+        await self.write(ConsumeRequest(acknowledge=Acknowledgement(positions=positions, **more)))
 
     async def decline(self, *positions: int, **more: Any) -> None:
         """Say that events could not be handled."""
-        await self._call.write(ConsumeRequest(decline=[NegativeAcknowledgement(positions=positions, **more)]))
+        await self.write(ConsumeRequest(decline=[NegativeAcknowledgement(positions=positions, **more)]))
 
     async def write(self, request: ConsumeRequest) -> None:
-        """Say anything."""
-        await self._call.write(request)
+        """Say anything. Raises what reading would when the server has ended the stream meanwhile."""
+        try:
+            await self._call.write(request)
+        except asyncio.InvalidStateError as ended:
+            raise await self._end() from ended
 
     async def finish(self) -> None:
         """Say no more, and wait until all is stored."""
@@ -174,7 +184,7 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: f
     raise AssertionError(f"did not come about within {seconds:g} seconds")
 
 
-async def until_settled(caller: Caller, name: str = "crm", seconds: float = 30) -> None:
+async def until_settled(caller: Caller, name: str = "crm", seconds: float = 60) -> None:
     """Wait until a consumer has nothing left to do."""
 
     async def settled() -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -27,12 +27,20 @@ class Referee:
     """Judges deliveries of the events of a log, given as customers by position.
 
     A connection that says nothing of an event surely holds it for `held_seconds`; later it may have been taken back,
-    and with it the later ones of its customer.
+    and with it the later ones of its customer. Who knows more, because a connection hears late of what its server has
+    done, tells it by `let_go`: whether a connection (the first argument) that was given an event (the second) at a
+    moment had rightly lost it by another one.
     """
 
-    def __init__(self, log: Mapping[int, str], held_seconds: float) -> None:
+    def __init__(
+        self,
+        log: Mapping[int, str],
+        held_seconds: float,
+        let_go: Callable[[str, int, float, float], bool] = lambda *_: False,
+    ) -> None:
         self.log = log
         self.held_seconds = held_seconds
+        self.let_go = let_go
         self.deliveries: Counter[int] = Counter()
         self.acknowledged: set[int] = set()
         self.violations: list[Violation] = []
@@ -59,7 +67,7 @@ class Referee:
             for earlier in sorted(held):
                 if earlier > position or now - held[earlier] >= self.held_seconds:
                     break
-                if held[earlier] < now:
+                if held[earlier] < now and not self.let_go(other, earlier, held[earlier], now):
                     self.violations.append(Violation(connection, earlier, position, f"is with {other}"))
         given.add(position)
         self._held[customer].setdefault(connection, {})[position] = now

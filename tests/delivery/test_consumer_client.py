@@ -16,6 +16,7 @@ from billing_client import BillingClient, BillingError, Delivery
 from billing_client.command_line.main import app, hoist
 from billing_server.bootstrap import Server
 from billing_server.delivery import consuming as connections
+from tests.delivery.clock import ConnectionsClock
 from tests.delivery.consuming import consumer_of, eventually, parked_of, until_settled, write_log
 from tests.serving import Caller, free_port, new_caller, serving
 
@@ -66,7 +67,9 @@ async def test_a_handler_that_fails_has_its_event_parked_in_the_end(caller: Call
     assert handled == [2]
 
 
-async def test_slow_work_goes_on_as_long_as_there_is_progress(caller: Caller, client: BillingClient) -> None:
+async def test_slow_work_goes_on_as_long_as_there_is_progress(
+    caller: Caller, client: BillingClient, clock: ConnectionsClock
+) -> None:
     await write_log(caller.server.engine, caller.account_id, [f"cus_{number}" for number in range(20)])
     create = CreateConsumerRequest(ack_timeout_seconds=2)
     seen: list[int] = []
@@ -97,7 +100,7 @@ async def test_a_stream_is_taken_up_again_after_a_restart(
         got[1].ack()
         await write_log(second.engine, caller.account_id, ["cus_b"])
         positions = set[int]()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while 3 not in positions:
                 delivery = await anext(deliveries)
                 positions.add(delivery.event.position)

@@ -42,3 +42,12 @@ def test_who_hears_late_of_what_was_given_on_since_breaks_nothing() -> None:
     judge.delivered("b", 1, now=3.0)
     judge.delivered("a", 1, now=3.0)
     assert not judge.violations
+
+
+def test_what_a_connection_has_let_go_is_free_from_then_on() -> None:
+    judge = Referee({1: "cus_1", 2: "cus_1"}, held_seconds=3, let_go=lambda *told: told == ("a", 1, 0.0, 1.1))
+    judge.delivered("a", 1, now=0.0)
+    judge.delivered("b", 1, now=1.1)
+    assert not judge.violations
+    judge.delivered("c", 1, now=1.2)
+    assert [violation.problem for violation in judge.violations] == ["is with a", "is with b"]

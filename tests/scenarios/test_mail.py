@@ -50,7 +50,7 @@ async def told(server: Server, world: World) -> list[tuple[str, int]]:
 async def letters(folder: Path, ids: set[str]) -> list[EmailMessage]:
     """The e-mails of these messages, once they are written."""
     paths = sorted(folder / f"{identity}.eml" for identity in ids)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not all(path.is_file() for path in paths):  # noqa: ASYNC110  # the server's task writes them
             await asyncio.sleep(0.05)
     return [message_from_bytes(path.read_bytes(), _class=EmailMessage, policy=default) for path in paths]

@@ -313,7 +313,7 @@ def _states(moment: int) -> list[dict[str, Any]]:
     ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(made=st.lists(sleepers(), min_size=1, max_size=3), until=MOMENTS)
 async def test_a_load_of_what_is_due_is_whole_and_its_rest_exact(
     store: Store, account_id: str, made: list[Book], until: int

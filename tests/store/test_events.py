@@ -44,7 +44,7 @@ async def test_positions_are_dense_and_in_the_order_of_commits(store: Store, acc
     reader = asyncio.create_task(tail())
     await asyncio.gather(*(write(writer) for writer in range(8)))
     finished.set()
-    await asyncio.wait_for(reader, 20)
+    await asyncio.wait_for(reader, 60)
 
     assert seen == list(range(1, len(seen) + 1))
     assert len(seen) == 8 * 12 * 2

@@ -33,7 +33,7 @@ _ROWS = {"consumer_shards": SHARDS}
 @pytest.fixture(scope="module")
 async def database(database_url: str) -> AsyncIterator[Database]:
     """The pool that the server uses, for statements that the store would never send."""
-    opened = await Database.open(database_url, min_connections=1, max_connections=2, acquire_seconds_max=5)
+    opened = await Database.open(database_url, min_connections=1, max_connections=2, acquire_seconds_max=60)
     yield opened
     await opened.close()
 

@@ -81,7 +81,7 @@ async def test_applies_what_is_missing_in_order_and_once(empty_database_url: str
 
 async def test_of_concurrent_runs_one_applies_and_none_fails(empty_database_url: str, folder: Path) -> None:
     """An index built concurrently waits for every snapshot, so a waiting run must not hold one."""
-    runs = await asyncio.wait_for(asyncio.gather(*(migrate(empty_database_url, folder) for _ in range(5))), timeout=60)
+    runs = await asyncio.wait_for(asyncio.gather(*(migrate(empty_database_url, folder) for _ in range(5))), timeout=120)
     assert sorted(runs) == [[], [], [], [], list(FILES)]
     assert await fetch_letters(empty_database_url) == ["a", "b"]
 
@@ -260,6 +260,7 @@ async def test_waits_for_a_table_in_use_without_blocking_its_readers(
 ) -> None:
     monkeypatch.setattr(runner, "_TABLE_LOCK_TIMEOUT_MS", 50)
     monkeypatch.setattr(runner, "_TABLE_LOCK_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(runner, "_TABLE_LOCK_TRIES_MAX", 10_000)
     await migrate(empty_database_url, folder)
     (folder / "0004_add_number.sql").write_text("ALTER TABLE letters ADD COLUMN number integer;")
     reader = await asyncpg.connect(empty_database_url)
@@ -310,8 +311,9 @@ async def test_a_deadlock_with_the_engine_is_no_failure(empty_database_url: str,
         await engine.execute("SELECT FROM numbers")
         run = asyncio.create_task(migrate(empty_database_url, folder))
         waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'letters'::regclass"
-        while not await engine.fetchval(waiting):  # noqa: ASYNC110  # no event comes from another session
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while not await engine.fetchval(waiting):  # noqa: ASYNC110  # no event comes from another session
+                await asyncio.sleep(0.01)
         # The migration has waited for longer, so it is the one that PostgreSQL ends, unless this machine dreams.
         with contextlib.suppress(asyncpg.DeadlockDetectedError):
             await engine.execute("SELECT FROM letters")

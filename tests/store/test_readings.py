@@ -16,6 +16,7 @@ from billing_server.store.errors import StoreError, StoreUnavailable
 from billing_server.store.store import Store
 from billing_server.store.view import View
 from tests.store import samples
+from tests.store.conftest import opened_store
 
 _FOR_EVER = 3_600.0
 
@@ -23,9 +24,8 @@ _FOR_EVER = 3_600.0
 @pytest.fixture
 async def narrow(database_url: str) -> AsyncIterator[Store]:
     """A store with two connections, whose account is read by two readers at once."""
-    opened = await Store.open(database_url, max_connections=2, acquire_seconds_max=5)
-    yield opened
-    await opened.close()
+    async with opened_store(database_url, max_connections=2) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def state_of(administrator: asyncpg.Connection, process: int) -> str | Non
 
 async def until(administrator: asyncpg.Connection, process: int, state: str | None) -> None:
     """Wait until a process is in this state; None: until it has gone."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             if await state_of(administrator, process) == state:
                 return
@@ -117,7 +117,7 @@ async def test_closing_ends_those_that_wait(
     process, _ = await used(store, account_id)
     assert await state_of(administrator, process) == "idle in transaction"
 
-    await asyncio.wait_for(store.close(), 10)
+    await asyncio.wait_for(store.close(), 60)
 
     await until(administrator, process, None)
 
@@ -165,14 +165,13 @@ async def test_more_readers_than_connections_take_turns(narrow: Store, account_i
     assert len(set(transactions)) <= 2
 
 
-async def test_who_waits_too_long_is_told(database_url: str, account_id: str) -> None:
-    store = await Store.open(database_url, max_connections=2, acquire_seconds_max=0.2)
-    async with store.view(account_id), store.view(account_id):
+async def test_who_waits_too_long_is_told(narrow: Store, account_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with narrow.view(account_id), narrow.view(account_id):
+        monkeypatch.setattr(narrow._database, "_acquire_seconds_max", 0.2)
         with pytest.raises(StoreUnavailable, match="in time"):
-            async with store.view(account_id):
+            async with narrow.view(account_id):
                 pass
-    assert (store.waits.waiting, store.waits.count) == (0, 3)
-    await store.close()
+    assert (narrow.waits.waiting, narrow.waits.count) == (0, 3)
 
 
 @pytest.mark.parametrize("handed", [False, True])
@@ -189,7 +188,7 @@ async def test_a_reader_that_leaves_while_it_waits_takes_nothing_with_it(
             waiting[0].cancel()
 
         holding = [asyncio.create_task(hold()) for _ in range(2)]
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(60):
             while len(narrow._readings._accounts[account_id].readers) < 1:
                 if narrow._readings._accounts[account_id].open == 2 and not waiting:
                     waiting.append(asyncio.create_task(used(narrow, account_id)))
@@ -201,7 +200,7 @@ async def test_a_reader_that_leaves_while_it_waits_takes_nothing_with_it(
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert isinstance(outcomes[0], asyncio.CancelledError)
 
-    async with asyncio.timeout(4), narrow.view(account_id) as one, narrow.view(account_id) as other:
+    async with asyncio.timeout(60), narrow.view(account_id) as one, narrow.view(account_id) as other:
         assert await one.head() == await other.head() == 0
 
 
@@ -271,7 +270,7 @@ async def test_a_reader_canceled_again_and_again_leaves_no_statement(
     async with administrator.transaction():
         await administrator.execute("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE")
         reader = asyncio.create_task(read())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             waiting = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $1"
             while await administrator.fetchval(waiting, await process) != "Lock":
                 await administrator.execute("SELECT pg_stat_clear_snapshot()")
@@ -281,7 +280,7 @@ async def test_a_reader_canceled_again_and_again_leaves_no_statement(
             await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
             await reader
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await administrator.fetchval(waiting, process.result()) == "Lock":
                 await administrator.execute("SELECT pg_stat_clear_snapshot()")
                 await asyncio.sleep(0.01)

@@ -105,7 +105,7 @@ def part(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", FIXED)
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 async def test_every_noun_comes_back_as_it_was(store: Store, account_id: str, name: str, data: st.DataObject) -> None:
     owner, item = part(name)
@@ -148,7 +148,7 @@ async def test_accounts_come_back_as_they_were(store: Store, chosen: dict[str, A
         assert (await view.pages()).account == account
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 async def test_pages_come_back_as_they_were(store: Store, account_id: str, data: st.DataObject) -> None:
     product = samples.product()
@@ -172,7 +172,7 @@ async def test_pages_come_back_as_they_were(store: Store, account_id: str, data:
     assert changed.automations == [automation]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 async def test_api_keys_come_back_as_they_were(store: Store, account_id: str, data: st.DataObject) -> None:
     chosen = data.draw(st.fixed_dictionaries(fields(ApiKey, "id")))

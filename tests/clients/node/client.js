@@ -10,7 +10,7 @@ const protoLoader = require('@grpc/proto-loader');
 const { getProtoPath } = require('google-proto-files');
 const healthCheck = require('grpc-health-check');
 
-const DEADLINE_MILLISECONDS = 10_000;
+const DEADLINE_MILLISECONDS = 30_000;
 
 const definition = protoLoader.loadSync(
   [
@@ -286,7 +286,7 @@ const steps = {
     })().catch((caught) => caught);
     const waited = Date.now() - started;
     assert.equal(error.code, grpc.status.DEADLINE_EXCEEDED, `expected DEADLINE_EXCEEDED, got ${error}`);
-    assert.ok(waited > 0.9 * patience && waited < 10 * patience, `${patience} ms ended after ${waited} ms`);
+    assert.ok(waited > 0.9 * patience && waited < 60 * patience, `${patience} ms ended after ${waited} ms`);
     return 'a stream ended with DEADLINE_EXCEEDED';
   },
 };
