@@ -256,6 +256,12 @@ def pending_items(
     return waiting[:INVOICE_LINES_MAX]
 
 
+def left_over_items(turn: Turn, subscription: Subscription) -> list[InvoiceItem]:
+    """Pending items of the subscription itself, for the invoice with which it ends; newest first."""
+    waiting = pending_items(turn, subscription=subscription.id, currency=subscription.currency)
+    return [item for item in waiting if item.subscription == subscription.id]
+
+
 # --- creation
 
 

@@ -373,10 +373,11 @@ class Engine:
             harmless = _without_all_or_nothing(command)
             decision = decide(book, harmless, now=now, wall_now=wall_now, pages=pages, new_id=self.new_id, cause=cause)
             made = [i for i in decision.book.invoices.values() if i.id not in book.invoices]
-            after = decision.book
             turn = Turn(book, now=now, wall_now=wall_now, pages=pages, new_id=self.new_id, cause=cause)
             if made:
                 return as_preview(turn, made[-1])
+            # Usage was loaded for what is there, not for what the command has only just put there.
+            after = msgspec.structs.replace(decision.book, usage_complete=True)
             result = decision.result
             subscription_id = result.id if isinstance(result, Subscription) else subscription_id
         turn = Turn(after, now=now, wall_now=wall_now, pages=pages, new_id=self.new_id, cause=cause)
