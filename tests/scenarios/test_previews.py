@@ -201,7 +201,7 @@ async def test_of_usage_that_only_begins_to_count(client: BillingClient, change:
     await world.card(customer, OK)
     await world.use(customer, 9, "2025-03-20T11:00")
     other = await world.metered(await world.meter("others"), 20)
-    wanted: Fields = {
+    changes: dict[str, Fields] = {
         "resumed": {"billing_cycle_anchor": "unchanged", "proration_behavior": "none"},
         "added": {"items": [{"price": metered}]},
         "another meter": {"items": [{"id": made and made.items[0].id, "price": other}], "proration_behavior": "none"},
@@ -212,7 +212,8 @@ async def test_of_usage_that_only_begins_to_count(client: BillingClient, change:
             "proration_behavior": "none",
         },
         "ends early": {"cancel_at": "2025-03-25"},
-    }[change]
+    }
+    wanted = changes[change]
     if made is not None:
         wanted["id"] = made.id
     kinds = {"resumed": ("resume", "ResumeSubscription"), "created": ("create", "CreateSubscription")}
