@@ -244,7 +244,10 @@ def line_of(turn: Turn, item: InvoiceItem) -> InvoiceLine:
 def pending_items(
     turn: Turn, *, subscription: str | None, currency: str, any_subscription: bool = False
 ) -> list[InvoiceItem]:
-    """Pending items for the next invoice, newest first: of the subscription, and those bound to none."""
+    """Pending items for the next invoice, newest first: of the subscription, and those bound to none.
+
+    When there are more than an invoice takes, those that have waited longest go first.
+    """
     waiting = [
         item
         for item in turn.invoice_items.values()
@@ -253,7 +256,7 @@ def pending_items(
         and (any_subscription or item.subscription is None or item.subscription == subscription)
     ]
     waiting.sort(key=lambda item: (item.created, item.id), reverse=True)
-    return waiting[:INVOICE_LINES_MAX]
+    return waiting[-INVOICE_LINES_MAX:]
 
 
 def left_over_items(turn: Turn, subscription: Subscription) -> list[InvoiceItem]:
