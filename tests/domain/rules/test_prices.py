@@ -87,8 +87,42 @@ REFUSALS = [
         refused("price_inactive", "add_invoice_items[0].price"),
     ),
     row("deleting the last item", subscribe("M31"), update(drop=0), refused("parameter_invalid_empty", "items")),
-    row("adding what is there", subscribe("M31"), update(add=("M31", 1)), refused("parameters_exclusive")),
-    row("another currency later", subscribe("M31"), update(price="M31_EUR"), refused("currency_mismatch")),
+    row(
+        "adding what is there",
+        subscribe("M31"),
+        update(add=("M31", 1)),
+        refused("parameters_exclusive", "items[0].price"),
+    ),
+    row(
+        "changing one into what is there",
+        subscribe("M31", "M10"),
+        update(price="M10"),
+        refused("parameters_exclusive", "items[0].price"),
+    ),
+    row(
+        "adding another interval",
+        subscribe("M31", "M10"),
+        update(add=("Y120", 1)),
+        refused("interval_mismatch", "items[0].price"),
+    ),
+    row(
+        "another interval for one of two",
+        subscribe("M31", "M10"),
+        update(price="Y120"),
+        refused("interval_mismatch", "items[0].price"),
+    ),
+    row(
+        "another currency later",
+        subscribe("M31"),
+        update(price="M31_EUR"),
+        refused("currency_mismatch", "items"),
+    ),
+    row(
+        "another currency for one of two",
+        subscribe("M31", "M10"),
+        update(price="M31_EUR"),
+        refused("currency_mismatch", "items[0].price"),
+    ),
 ]
 
 
