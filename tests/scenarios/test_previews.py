@@ -224,3 +224,49 @@ async def test_of_usage_that_only_begins_to_count(client: BillingClient, change:
         await world.advance(preview.created.seconds + 3600)
     invoice = (await world.invoices(answered.id))[known]
     assert _shown(preview) == _shown(invoice)
+
+
+@pytest.mark.parametrize("begins", ["2025-02-01", "2025-01-20"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        {"price": "other", "iterations": 1},
+        {"price": "other", "iterations": 1, "proration_behavior": "none"},
+        {"price": "other", "iterations": 1, "proration_behavior": "always_invoice"},
+        {"price": "other", "iterations": 1, "billing_cycle_anchor": "phase_start"},
+        {"price": "other", "iterations": 2, "trial_end": "2025-02-10"},
+        {"price": "other", "end_date": "2025-02-15"},
+        {"price": "other", "end_date": "2025-01-25"},
+        {"price": "yearly", "iterations": 1},
+        None,
+    ],
+    ids=str,
+)
+async def test_of_a_subscription_with_a_schedule(client: BillingClient, phase: Fields | None, begins: str) -> None:
+    """The phases ahead are in it: what begins, or ends, before the period does, and with it."""
+    if phase is not None and phase.get("end_date", "9") < begins:
+        phase = {**phase, "end_date": "2025-02-11T08:00"}
+    world = await World.begin(client, "2025-01-01")
+    customer, price = await world.customer(), await world.price(3100)
+    prices = {"other": await world.price(5000), "yearly": await world.price(50000, "year")}
+    made = await world.subscribe(customer, price)
+    await world.call("customers", "AdjustBalance", customer=customer, amount=-333, currency="usd")
+    await world.advance("2025-01-10")
+    schedule = await world.call("schedules", "CreateSubscriptionSchedule", from_subscription=made.id)
+    phases: list[Fields] = [{"items": [{"price": price}], "end_date": begins}]
+    if phase is not None:
+        phases.append({"items": [{"price": prices[phase["price"]]}], **phase})
+        del phases[1]["price"]
+    await world.call("schedules", "UpdateSubscriptionSchedule", id=schedule.id, phases=phases, end_behavior="cancel")
+    head, known = await _head(world), len(await world.invoices(made.id))
+    if phase is None and begins == "2025-02-01":
+        with pytest.raises(WrongState, match="nothing is left to bill"):
+            await _preview(world, subscription=made.id)
+        return
+    preview = await _preview(world, subscription=made.id)
+    assert preview.id == ""
+    assert await _head(world) == head, "a preview wrote something"
+    await world.advance(preview.created.seconds + 3600)
+    invoice = (await world.invoices(made.id))[known]
+    assert invoice.created == preview.created
+    assert _shown(preview) == _shown(invoice)

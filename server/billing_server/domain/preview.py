@@ -29,7 +29,7 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
     if subscription.status in BILLED and cycle.ends_with_period(subscription):
         return _preview_end(turn, subscription)
     if subscription.status not in BILLED:
-        raise _nothing_comes(subscription)
+        raise nothing_comes(subscription)
     subscription = as_of(turn, subscription, subscription.current_period_end)
     period = cycle.period_from(subscription, subscription.current_period_end)
     if subscription.status == "trialing" and subscription.free_stub and period.stub:
@@ -55,12 +55,13 @@ def _preview_end(turn: Turn, subscription: Subscription) -> Invoice:
     usage_start = subscription.current_period_start if subscription.status in CHARGED else moment
     used = metered_lines(turn, subscription, usage_start, moment)
     if not left_over and not any(line.amount for line in used):
-        raise _nothing_comes(subscription)
+        raise nothing_comes(subscription)
     lines = [*(line_of(turn, item) for item in left_over), *used]
     return _upcoming(turn, subscription, lines, moment, 0)
 
 
-def _nothing_comes(subscription: Subscription) -> WrongState:
+def nothing_comes(subscription: Subscription) -> WrongState:
+    """The refusal of a preview."""
     ends = cycle.ends_with_period(subscription) and not subscription.terminal
     return WrongState(
         "invoice_upcoming_none",
