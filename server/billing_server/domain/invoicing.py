@@ -69,7 +69,7 @@ def check_sum(amount: int, field: str) -> int:
 
 
 def describe_item(turn: Turn, price: Price, quantity: int | None) -> str:
-    """A line's text: "2 x Gold (at 10.00 USD / month)"."""
+    """A line's text: "2 x Gold (at 10.00 USD / month)", or of packages "20 x Gold (at 10.00 USD per 10 / month)"."""
     name = turn.catalog.products[price.product].name
     counted = name if quantity is None else f"{quantity} x {name}"
     if price.billing_scheme == "tiered" or price.unit_amount is None:
@@ -79,6 +79,8 @@ def describe_item(turn: Turn, price: Price, quantity: int | None) -> str:
         if price.unit_amount == int(price.unit_amount)
         else (f"{price.unit_amount} minor units {price.currency.upper()}")
     )
+    if price.transform_quantity is not None:
+        rate += f" per {price.transform_quantity.divide_by}"
     if price.recurring is None:
         return f"{counted} (at {rate})"
     count = price.recurring.interval_count

@@ -24,7 +24,12 @@ ROWS = [
     row("graduated within the first band", subscribe(("M_GRADUATED", 10)), totals(1000)),
     row("volume: all at the rate of the band reached", subscribe(("M_VOLUME", 12)), totals(500 + 12 * 50)),
     row("volume within the first band", subscribe(("M_VOLUME", 10)), totals(1000)),
-    row("packages of ten, begun ones count", subscribe(("M_PACK10_UP", 11)), totals(1000)),
+    row(
+        "packages of ten, begun ones count",
+        subscribe(("M_PACK10_UP", 11)),
+        totals(1000),
+        invoice(lines__0__description="11 x Gold (at 5.00 USD per 10 / month)"),
+    ),
     row("packages of ten, begun ones do not count", subscribe(("M_PACK10_DOWN", 19)), totals(500)),
     row("zero-decimal currencies: 1000 is 1000 yen", subscribe("M1000_JPY"), totals(1000), invoice(currency="jpy")),
     row("every three months", subscribe("Q90"), sub(current_period_end="2025-04-01"), totals(9000)),
