@@ -186,6 +186,26 @@ async def test_of_a_subscription_that_ends_with_its_period(client: BillingClient
         assert preview.next_payment_attempt == preview.created == final.created
 
 
+@pytest.mark.parametrize("then", ["cancel", "pause", "create_invoice"])
+async def test_of_a_trial_that_nobody_can_pay_for(client: BillingClient, then: str) -> None:
+    """S3: no next invoice is shown of one that will be canceled or paused; a payment method changes that."""
+    world = await World.begin(client, "2025-01-01")
+    customer = await world.customer(None)
+    trial: Fields = {"trial_period_days": 14, "missing_payment_method": then}
+    made = await world.subscribe(customer, await world.price(3100), **trial)
+    if then != "create_invoice":
+        with pytest.raises(WrongState, match="attach a payment method") as refused:
+            await _preview(world, subscription=made.id)
+        assert refused.value.reason == "INVOICE_UPCOMING_NONE"
+        await world.update(made.id, pause_collection={"behavior": "void", "resumes_at": "2025-01-15T00:00:01"})
+        assert (await _preview(world, subscription=made.id)).total == 3100
+        await world.update(made.id, update_mask={"paths": ["pause_collection"]})
+        await world.card(customer, OK)
+    preview = await _preview(world, subscription=made.id)
+    await world.advance("2025-01-15T01:00")
+    assert _shown(preview) == _shown(await world.latest(made.id))
+
+
 @pytest.mark.parametrize("change", ["resumed", "added", "another meter", "created", "ends early"])
 async def test_of_usage_that_only_begins_to_count(client: BillingClient, change: str) -> None:
     """A change after which metered items count from now on, or until another time, is previewed with what is known."""

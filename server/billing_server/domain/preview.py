@@ -59,13 +59,13 @@ def _preview_end(turn: Turn, subscription: Subscription) -> Invoice:
     return _upcoming(turn, subscription, lines, moment, 0)
 
 
-def nothing_comes(subscription: Subscription) -> WrongState:
-    """The refusal of a preview."""
-    ends = cycle.ends_with_period(subscription) and not subscription.terminal
+def nothing_comes(subscription: Subscription, why: str = "") -> WrongState:
+    """The refusal of a preview; `why` says more than the subscription's status does."""
+    if not why and cycle.ends_with_period(subscription) and not subscription.terminal:
+        why = "it ends with its period, when nothing is left to bill"
     return WrongState(
         "invoice_upcoming_none",
-        f"no invoice is coming: the subscription is {subscription.status}"
-        + (" and ends with its period, when nothing is left to bill" if ends else ""),
+        f"no invoice is coming: the subscription is {subscription.status}" + (f", and {why}" if why else ""),
         subject=subscription.id,
     )
 

@@ -23,12 +23,11 @@ from billing_server.domain.invoice import Invoice
 from billing_server.domain.meter import MeterEvent
 from billing_server.domain.pages import decide_pages, is_about_pages
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt
-from billing_server.domain.preview import as_preview, nothing_comes, preview_renewal
+from billing_server.domain.preview import as_preview
 from billing_server.domain.schedule import SubscriptionSchedule
-from billing_server.domain.schedule_status import schedule_of
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import Pages, Turn
-from billing_server.domain.upcoming import first_invoice
+from billing_server.domain.upcoming import next_invoice
 from billing_server.domain.validation import validate
 from billing_server.engine.api_keys import KEY_PREFIX, ApiKeys, NewApiKey
 from billing_server.engine.bell import Bell
@@ -383,13 +382,7 @@ class Engine:
             result = decision.result
             subscription_id = result.id if isinstance(result, Subscription) else subscription_id
         turn = Turn(after, now=now, wall_now=wall_now, pages=pages, new_id=self.new_id, cause=cause)
-        subscription = turn.subscription(subscription_id or "")
-        if schedule_of(turn, subscription) is None:
-            return preview_renewal(turn, subscription)
-        coming = first_invoice(after, subscription.id, wall_now=wall_now, pages=pages, new_id=self.new_id)
-        if coming is None:
-            raise nothing_comes(subscription)
-        return as_preview(turn, coming)
+        return next_invoice(turn, turn.subscription(subscription_id or ""))
 
 
 def _work(command: c.Command, caller: Caller) -> Work:
