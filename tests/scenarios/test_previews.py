@@ -200,6 +200,11 @@ async def test_of_a_trial_that_nobody_can_pay_for(client: BillingClient, then: s
         await world.update(made.id, pause_collection={"behavior": "void", "resumes_at": "2025-01-15T00:00:01"})
         assert (await _preview(world, subscription=made.id)).total == 3100
         await world.update(made.id, update_mask={"paths": ["pause_collection"]})
+        # One that ends with its trial anyway leaves over what is pending.
+        added = [{"price": await world.one_time(450)}]
+        await world.update(made.id, add_invoice_items=added, cancel_at_period_end=True)
+        assert (await _preview(world, subscription=made.id)).total == 450
+        await world.update(made.id, cancel_at_period_end=False)
         await world.card(customer, OK)
     preview = await _preview(world, subscription=made.id)
     await world.advance("2025-01-15T01:00")

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from billing_server.domain import cycle
 from billing_server.domain.advance import advance
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.preview import as_preview, nothing_comes, preview_renewal
@@ -21,7 +22,8 @@ _PERIODS_MAX: Final = 4
 def next_invoice(turn: Turn, subscription: Subscription) -> Invoice:
     """The invoice as it would be if nobody changes anything until then; with the usage so far. Raises WrongState."""
     if schedule_of(turn, subscription) is None:
-        if subscription.status == "trialing" and lacks_method(turn, subscription, subscription.current_period_end):
+        converts = subscription.status == "trialing" and not cycle.ends_with_period(subscription)
+        if converts and lacks_method(turn, subscription, subscription.current_period_end):
             raise nothing_comes(subscription, "nothing can be charged when its trial ends; attach a payment method")
         return preview_renewal(turn, subscription)
     coming = _by_schedule(turn, subscription)
