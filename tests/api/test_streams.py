@@ -11,11 +11,12 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import BadRequest
 
 from billing.v1.account_service_pb2 import RevokeApiKeyRequest
 from billing.v1.customer_service_pb2 import CreateCustomerRequest, UpdateCustomerRequest
 from billing.v1.event_model_pb2 import Event, EventBatch
-from billing.v1.event_service_pb2 import ListEventsRequest, StreamEventsRequest
+from billing.v1.event_service_pb2 import CreateConsumerRequest, ListEventsRequest, StreamEventsRequest
 from billing_server.api.call import Identity
 from billing_server.bootstrap import Server
 from billing_server.delivery import passages, streams
@@ -26,7 +27,7 @@ from billing_server.store.errors import StoreUnavailable
 from billing_server.store.event import EventPage
 from billing_server.store.view import View
 from tests.api.world import build
-from tests.serving import Caller, hurry, info_of, new_caller, refused, serving
+from tests.serving import Caller, detail_of, hurry, info_of, new_caller, refused, serving
 
 
 async def follow(caller: Caller, **wanted: Any) -> AsyncGenerator[EventBatch, None]:
@@ -189,6 +190,22 @@ async def test_filters_let_pass_what_they_name(caller: Caller) -> None:
         assert await until_caught_up(caller, batch_max=2, **wanted) == (expected, head)
 
 
+@pytest.mark.parametrize("name", ["inv*", "invoice.*.paid", "Invoice.Paid", "invoice.paid "])
+async def test_a_filter_that_is_no_type_is_refused_and_not_silent(caller: Caller, name: str) -> None:
+    for refuse in (
+        lambda: anext(follow(caller, types=["customer.*", name])),
+        lambda: caller.events.ListEvents(ListEventsRequest(types=["customer.*", name]), metadata=caller.login),
+        lambda: caller.events.CreateConsumer(
+            CreateConsumerRequest(name="crm", types=["customer.*", name]), metadata=caller.login
+        ),
+    ):
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "PARAMETER_INVALID") as caught:
+            await refuse()
+        (violation,) = detail_of(caught[0], BadRequest).field_violations
+        assert violation.field == "types[1]"
+        assert "invoice.*" in violation.description
+
+
 async def test_filtered_streams_go_on_live(caller: Caller) -> None:
     customer = await caller.customers.CreateCustomer(CreateCustomerRequest(name="Ada"), metadata=caller.login)
     batches = follow(caller, object_ids=[customer.id], types=["customer.updated"])
@@ -205,6 +222,10 @@ async def test_a_position_ahead_of_the_log_is_refused(caller: Caller) -> None:
         with refused(grpc.StatusCode.OUT_OF_RANGE, "POSITION_OUT_OF_RANGE") as caught:
             await anext(follow(caller, after_position=position))
         assert dict(info_of(caught[0]).metadata) == {"oldest_position": "1", "newest_position": "2"}
+        assert caught[0].details() == (
+            f"after_position: {position} is ahead of the log, whose newest event is at 2; "
+            "send the position of the last one handled"
+        )
 
 
 async def test_a_position_below_what_is_kept_is_refused(server: Server, caller: Caller) -> None:

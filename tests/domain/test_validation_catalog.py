@@ -93,6 +93,24 @@ BAD = [
     ),
     (
         SETTINGS,
+        {"retry_policy": RetryPolicy(kind="smart", retry_days=(1,))},
+        "retry_policy.retry_days",
+        "parameters_exclusive",
+    ),
+    (
+        SETTINGS,
+        {"retry_policy": RetryPolicy(kind="custom", max_retries=3)},
+        "retry_policy.max_retries",
+        "parameters_exclusive",
+    ),
+    (
+        SETTINGS,
+        {"retry_policy": RetryPolicy(kind="custom", window="one_week")},
+        "retry_policy.window",
+        "parameters_exclusive",
+    ),
+    (
+        SETTINGS,
         {"overdue_policy": OverduePolicy(days_after_due=0)},
         "overdue_policy.days_after_due",
         "parameter_invalid_integer",

@@ -10,7 +10,7 @@ import pytest
 from billing_server.domain import commands as c
 from billing_server.domain.customer import Address, Card, Shipping
 from billing_server.domain.errors import InvalidArgument
-from billing_server.domain.money import INT64_MAX
+from billing_server.domain.money import AMOUNT_MAX
 from billing_server.domain.validation import validate
 
 NOW = 1_750_000_000
@@ -97,7 +97,7 @@ BAD = [
     (METHOD_UPDATE, {"exp_year": 31}, "exp_year", "parameter_invalid_integer"),
     (c.DetachPaymentMethod(id="pm_1"), {"id": ""}, "id", "parameter_missing"),
     (ADJUST, {"amount": 0}, "amount", "parameter_invalid"),
-    (ADJUST, {"amount": INT64_MAX + 1}, "amount", "amount_too_large"),
+    (ADJUST, {"amount": AMOUNT_MAX + 1}, "amount", "amount_too_large"),
     (ADJUST, {"currency": "x"}, "currency", "parameter_invalid"),
 ]
 

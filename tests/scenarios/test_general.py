@@ -76,6 +76,33 @@ async def test_metadata_is_merged_and_an_empty_value_removes_its_key(client: Bil
     assert MessageToDict(updated.previous_attributes) == {"metadata": {"seats": "3", "team": None}}
 
 
+async def test_blank_metadata_of_new_items_is_not_kept(client: BillingClient) -> None:
+    world = await World.begin(client, "2025-01-01")
+    item = {"price": await world.price(3100), "metadata": {"seat": "7", "blank": ""}}
+    subscription = await world.subscribe(await world.customer(), items=[item])
+    assert dict(subscription.items[0].metadata) == {"seat": "7"}
+    added = await world.update(subscription.id, items=[item | {"price": await world.price(1000)}])
+    assert dict(added.items[1].metadata) == {"seat": "7"}
+
+
+async def test_metadata_that_only_a_mask_names_is_cleared(client: BillingClient) -> None:
+    """As every field that a mask names and the request leaves out; without the mask it stays as it is."""
+    world = await World.begin(client, "2025-01-01")
+    customer = await world.customer(metadata={"plan": "gold", "seats": "3"})
+    subscription = await world.subscribe(customer, await world.price(3100), metadata={"plan": "gold"})
+    for service, method, identity in (
+        ("customers", "UpdateCustomer", customer),
+        ("subscriptions", "UpdateSubscription", subscription.id),
+        ("invoices", "UpdateInvoice", subscription.latest_invoice),
+        ("catalog", "UpdatePrice", subscription.items[0].price),
+    ):
+        given = await world.call(service, method, id=identity, metadata={"plan": "gold"})
+        kept = await world.call(service, method, id=identity)
+        assert (kept.etag, kept.metadata["plan"]) == (given.etag, "gold")
+        cleared = await world.call(service, method, id=identity, update_mask={"paths": ["metadata"]})
+        assert dict(cleared.metadata) == {}
+
+
 async def _upgraded(client: BillingClient, behavior: str) -> tuple[World, str]:
     world = await World.begin(client, "2025-04-01")
     old, new = await world.price(1000), await world.price(2000)

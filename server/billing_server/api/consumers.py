@@ -36,6 +36,7 @@ from billing_server.domain.consumer import Consumer, Declined, Extended, Opening
 from billing_server.domain.consumption import REASON_CHARACTERS_MAX
 from billing_server.domain.errors import AlreadyExists, InvalidArgument, ResourceMissing, Violation, invalid
 from billing_server.domain.etag import etag_of
+from billing_server.domain.validation.webhook import event_type_violations
 from billing_server.engine.consumers import Dropped, Retried, ShownConsumer, Start
 from billing_server.engine.work import Caller
 from billing_server.store.consumer import ConsumerFilter, ParkedRow, Progress
@@ -44,7 +45,6 @@ from billing_server.wire.codec import check, position_of, with_position
 
 HEARTBEAT_DEFAULT: Final = 15
 HEARTBEAT_MAX: Final = 300
-TYPES_MAX: Final = 100
 POSITIONS_MAX: Final = 10_000
 CHOSEN_MAX: Final = 1_000
 """Most parked events that are named at once."""
@@ -125,10 +125,7 @@ def _new_consumer(request: Any, prefix: str = "") -> Consumer:
     if _NAME.fullmatch(request.name) is None:
         description = 'must be 1 to 64 characters of a to z, 0 to 9, "-" and "_"'
         violations.append(Violation(f"{prefix}name", "parameter_invalid", description))
-    if len(request.types) > TYPES_MAX:
-        violations.append(Violation(f"{prefix}types", "parameter_invalid", f"has at most {TYPES_MAX} entries"))
-    if not all(request.types):
-        violations.append(Violation(f"{prefix}types", "parameter_invalid_empty", "must not have empty entries"))
+    violations += event_type_violations(request.types, f"{prefix}types")
     for name, (_, largest) in _RANGES.items():
         violations += _within(request, name, largest, prefix)
     if violations:

@@ -11,7 +11,8 @@ from billing.v1.event_service_pb2 import ListEventsResponse
 from billing_server.api import paging
 from billing_server.api.call import Call
 from billing_server.api.endpoints import Edge, Endpoint, path_of, required, span
-from billing_server.domain.errors import ResourceMissing
+from billing_server.domain.errors import InvalidArgument, ResourceMissing
+from billing_server.domain.validation.webhook import event_type_violations
 from billing_server.store.event import EventFilter, StoredEvent
 from billing_server.store.view import View
 from billing_server.wire.codec import check, event_batch_bytes, position_of, with_position
@@ -38,6 +39,9 @@ async def _list(edge: Edge, call: Call, request: Any) -> bytes:
     size = paging.page_size(request)
     before = paging.read_token(_LIST, request, _POSITIONS)
     created_from, created_before = span(request, "created")
+    violations = event_type_violations(request.types, "types")
+    if violations:
+        raise InvalidArgument(*violations)
     wanted = EventFilter(
         types=tuple(request.types),
         customer=request.customer or None,

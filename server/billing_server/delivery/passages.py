@@ -97,7 +97,7 @@ def refuse_gap(after: int, oldest: int, head: int) -> None:
     """Refuse to skip events silently. Raises OutOfRange."""
     if after + 1 < oldest:
         raise OutOfRange(
-            f"the events after position {after} are no longer kept; the oldest is at {oldest}",
+            f"events after position {after} are no longer kept; the oldest is at {oldest}: begin after {oldest - 1}",
             oldest=oldest,
             newest=head,
         )

@@ -19,7 +19,8 @@ import msgspec
 
 from billing_server.delivery.passages import FIRST_READ, Passage, fitting, refuse_gap
 from billing_server.delivery.tail import Tail, Tails
-from billing_server.domain.errors import InvalidArgument, OutOfRange, Violation
+from billing_server.domain.errors import InvalidArgument, OutOfRange, Violation, ahead_of_log
+from billing_server.domain.validation.webhook import event_type_violations
 from billing_server.engine.bell import Bell
 from billing_server.store.event import EVERYTHING, EventFilter, StoredEvent
 from billing_server.store.store import Store
@@ -127,7 +128,7 @@ class EventStreams:
         if after == 0:
             return oldest - 1, head
         if after > head:
-            raise OutOfRange(f"position {after} is ahead of the log", oldest=oldest, newest=head)
+            raise OutOfRange(f"after_position: {ahead_of_log(after, head)}", oldest=oldest, newest=head)
         refuse_gap(after, oldest, head)
         return after, head
 
@@ -225,11 +226,9 @@ def _read(request: Any) -> _Wanted:
     ]
     if request.after_position < 0:
         violations.append(Violation("after_position", "parameter_invalid_integer", "must be 0 or more"))
-    violations += [
-        Violation(field, "parameter_invalid", f"has at most {FILTERS_MAX} entries")
-        for field in ("types", "object_ids")
-        if len(getattr(request, field)) > FILTERS_MAX
-    ]
+    violations += event_type_violations(request.types, "types")
+    if len(request.object_ids) > FILTERS_MAX:
+        violations.append(Violation("object_ids", "parameter_invalid", f"has at most {FILTERS_MAX} entries"))
     if violations:
         raise InvalidArgument(*violations)
     return _Wanted(

@@ -87,7 +87,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     `rest_wake_at` is at most the earliest wake-up of what is not loaded (exactly it after a load by
     `due_until`). `live_subscriptions` is counted only when asked for. `usage` is what meters say of some spans;
     with `usage_complete` nothing is used after what is loaded, so that a span which is not there holds what the
-    longest one from its start does, instead of not being loaded (in forecasts).
+    longest one from its start does, instead of not being loaded (in forecasts and previews).
     """
 
     customer: Customer

@@ -28,7 +28,8 @@ def create_credit_note(turn: Turn, command: CreateCreditNote) -> CreditNote:
     if invoice.status not in ("open", "paid", "uncollectible"):
         raise WrongState(
             "invoice_state_invalid",
-            f"only finalized invoices are credited; it is {invoice.status}: change the draft itself",
+            "only finalized invoices are credited; it is "
+            + ("a draft: change the draft itself" if invoice.status == "draft" else "void: nothing is owed for it"),
             subject=invoice.id,
         )
     refuse_unresolved(turn, invoice)
@@ -88,7 +89,9 @@ def _after_payment(turn: Turn, invoice: Invoice, command: CreateCreditNote) -> C
             "parameter_invalid",
             f"refund_amount, credit_amount and out_of_band_amount add up to {parts}, not to {command.amount}",
         )
-    creditable = invoice.total - invoice.pre_payment_credit_notes_amount - invoice.post_payment_credit_notes_amount
+    creditable = (
+        max(invoice.total, 0) - invoice.pre_payment_credit_notes_amount - invoice.post_payment_credit_notes_amount
+    )
     if command.amount > creditable:
         raise invalid(
             "amount",

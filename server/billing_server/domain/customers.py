@@ -23,6 +23,7 @@ from billing_server.domain.customer import BalanceTransaction, Customer, Payment
 from billing_server.domain.errors import WrongState, invalid
 from billing_server.domain.etag import check_etag
 from billing_server.domain.metadata import initial_metadata, merged_metadata
+from billing_server.domain.money import BALANCE_MAX
 from billing_server.domain.signup import fix_currency, refuse_deleted
 from billing_server.domain.termination import end, expire
 from billing_server.domain.turn import NewId, Turn
@@ -187,6 +188,8 @@ def adjust_balance(turn: Turn, command: AdjustBalance) -> BalanceTransaction:
     if currency is None:
         raise invalid("currency", "balance_currency_unknown", "the customer has no currency yet; name one")
     fix_currency(turn, currency, "currency")
+    if abs(turn.customer.balance + command.amount) > BALANCE_MAX:
+        raise invalid("amount", "amount_too_large", f"a balance is at most {BALANCE_MAX} minor units; use less")
     return change_balance(
         turn,
         command.amount,

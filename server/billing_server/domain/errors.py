@@ -191,3 +191,8 @@ class OutOfRange(DomainError):
         super().__init__("position_out_of_range", message)
         self.oldest = oldest
         self.newest = newest
+
+
+def ahead_of_log(position: int, head: int) -> str:
+    """Why a position is refused that no event has yet, and what to send instead."""
+    return f"{position} is ahead of the log, whose newest event is at {head}; send the position of the last one handled"

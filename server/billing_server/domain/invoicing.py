@@ -20,7 +20,7 @@ from billing_server.domain.invoice import (
     InvoiceItem,
     InvoiceLine,
 )
-from billing_server.domain.money import INT64_MAX, format_amount, minimum_charge
+from billing_server.domain.money import AMOUNT_MAX, INT64_MAX, format_amount, minimum_charge
 from billing_server.domain.payment import PaymentIntent, PaymentIntentStatus
 from billing_server.domain.pricing import amount_for_quantity, exact_amount_for_quantity
 from billing_server.domain.proration import prorate
@@ -53,20 +53,23 @@ def _licensed_amount(price: Price, quantity: int, part: int, whole: int) -> int:
 
 
 def check_amount(amount: int, field: str) -> int:
-    """The amount, or an error when it does not fit into 64 bits."""
+    """A single amount, or an error when it is too large for one."""
+    if abs(amount) > AMOUNT_MAX:
+        text = f"the amount would be more than {AMOUNT_MAX} minor units; use a smaller quantity or price"
+        raise InvalidArgument(Violation(field, "amount_too_large", text))
+    return amount
+
+
+def check_sum(amount: int, field: str) -> int:
+    """Amounts together, or an error when they do not fit into 64 bits."""
     if abs(amount) > INT64_MAX:
-        raise InvalidArgument(
-            Violation(
-                field,
-                "amount_too_large",
-                "the amount would not fit into 64 bits; use a smaller quantity or price",
-            )
-        )
+        text = "the amounts together would not fit into 64 bits; use smaller quantities or prices"
+        raise InvalidArgument(Violation(field, "amount_too_large", text))
     return amount
 
 
 def describe_item(turn: Turn, price: Price, quantity: int | None) -> str:
-    """A line's text: "2 x Gold (at 10.00 USD / month)"."""
+    """A line's text: "2 x Gold (at 10.00 USD / month)", or of packages "20 x Gold (at 10.00 USD per 10 / month)"."""
     name = turn.catalog.products[price.product].name
     counted = name if quantity is None else f"{quantity} x {name}"
     if price.billing_scheme == "tiered" or price.unit_amount is None:
@@ -76,6 +79,8 @@ def describe_item(turn: Turn, price: Price, quantity: int | None) -> str:
         if price.unit_amount == int(price.unit_amount)
         else (f"{price.unit_amount} minor units {price.currency.upper()}")
     )
+    if price.transform_quantity is not None:
+        rate += f" per {price.transform_quantity.divide_by}"
     if price.recurring is None:
         return f"{counted} (at {rate})"
     count = price.recurring.interval_count
@@ -151,7 +156,7 @@ def _with_usage(turn: Turn, line: InvoiceLine, price: Price) -> InvoiceLine:
     return msgspec.structs.replace(
         line,
         quantity=quantity,
-        amount=check_amount(amount_for_quantity(price, quantity), "quantity"),
+        amount=check_sum(amount_for_quantity(price, quantity), "quantity"),
         description=describe_item(turn, price, quantity),
     )
 
@@ -244,7 +249,10 @@ def line_of(turn: Turn, item: InvoiceItem) -> InvoiceLine:
 def pending_items(
     turn: Turn, *, subscription: str | None, currency: str, any_subscription: bool = False
 ) -> list[InvoiceItem]:
-    """Pending items for the next invoice, newest first: of the subscription, and those bound to none."""
+    """Pending items for the next invoice, newest first: of the subscription, and those bound to none.
+
+    When there are more than an invoice takes, those that have waited longest go first.
+    """
     waiting = [
         item
         for item in turn.invoice_items.values()
@@ -253,7 +261,13 @@ def pending_items(
         and (any_subscription or item.subscription is None or item.subscription == subscription)
     ]
     waiting.sort(key=lambda item: (item.created, item.id), reverse=True)
-    return waiting[:INVOICE_LINES_MAX]
+    return waiting[-INVOICE_LINES_MAX:]
+
+
+def left_over_items(turn: Turn, subscription: Subscription) -> list[InvoiceItem]:
+    """Pending items of the subscription itself, for the invoice with which it ends; newest first."""
+    waiting = pending_items(turn, subscription=subscription.id, currency=subscription.currency)
+    return [item for item in waiting if item.subscription == subscription.id]
 
 
 # --- creation
@@ -279,7 +293,7 @@ def create_invoice(
     identity = invoice_id or turn.new_id("in")
     swept = [line_of(turn, turn.alter(item, invoice=identity)) for item in sweep]
     all_lines = (*swept, *lines)
-    total = check_amount(sum(line.amount for line in all_lines), "items")
+    total = check_sum(sum(line.amount for line in all_lines), "items")
     due = max(total, 0)
     customer = turn.customer
     return turn.put(
@@ -331,7 +345,7 @@ def due_date(collection_method: CollectionMethod, created: int, days_until_due: 
 
 def with_lines(turn: Turn, invoice: Invoice, lines: tuple[InvoiceLine, ...]) -> Invoice:
     """The draft with other lines and the sums that follow from them."""
-    total = check_amount(sum(line.amount for line in lines), "amount")
+    total = check_sum(sum(line.amount for line in lines), "amount")
     due = max(total, 0)
     return turn.alter(invoice, lines=lines, subtotal=total, total=total, amount_due=due, amount_remaining=due)
 
@@ -398,7 +412,7 @@ def finalize(
         next_payment_attempt=None,
         starting_balance=starting,
         ending_balance=ending,
-        amount_due=check_amount(amount_due, "amount"),
+        amount_due=check_sum(amount_due, "amount"),
         amount_remaining=amount_due,
         paid_at=turn.now if paid else None,
         auto_advance=False if paid else invoice.auto_advance,

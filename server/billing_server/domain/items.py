@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -10,7 +10,7 @@ from msgspec import UNSET
 from billing_server.domain.catalog import Price, Recurring
 from billing_server.domain.commands import ItemChange, ItemParams
 from billing_server.domain.errors import InvalidArgument, ResourceMissing, Violation, WrongState, invalid
-from billing_server.domain.metadata import merged_metadata
+from billing_server.domain.metadata import initial_metadata, merged_metadata
 from billing_server.domain.schedule import PhaseItem
 from billing_server.domain.subscription import SubscriptionItem
 from billing_server.domain.turn import Turn
@@ -30,10 +30,10 @@ def new_items(turn: Turn, params: Sequence[ItemParams | PhaseItem]) -> tuple[Sub
                 created=turn.now,
                 price=price.id,
                 quantity=_quantity(price, entry.quantity, f"items[{index}].quantity"),
-                metadata=entry.metadata,
+                metadata=initial_metadata(entry.metadata),
             )
         )
-    check_together(turn, items)
+    _check_together(turn, items, {item.id: f"items[{index}]" for index, item in enumerate(items)})
     return tuple(items)
 
 
@@ -42,26 +42,27 @@ def changed_items(
 ) -> tuple[SubscriptionItem, ...]:
     """The items after a change: by id changed or deleted, without an id added; the others stay."""
     items = {item.id: item for item in current}
-    named: set[str] = set()
+    named: dict[str, str] = {}
     for index, change in enumerate(changes):
         field = f"items[{index}]"
         if change.id is None:
-            _add(turn, items, change, field)
+            named[_add(turn, items, change, field)] = field
             continue
         if change.id in named:
             raise invalid(f"{field}.id", "parameters_exclusive", "the same item is changed twice; name it once")
-        named.add(change.id)
+        named[change.id] = field
         if change.id not in items:
             raise ResourceMissing("subscription_item", change.id, field=f"{field}.id")
         if change.deleted:
             del items[change.id]
         else:
             items[change.id] = _changed(turn, items[change.id], change, field)
-    check_together(turn, list(items.values()))
+    _check_together(turn, list(items.values()), named)
     return tuple(items.values())
 
 
-def _add(turn: Turn, items: dict[str, SubscriptionItem], change: ItemChange, field: str) -> None:
+def _add(turn: Turn, items: dict[str, SubscriptionItem], change: ItemChange, field: str) -> str:
+    """Add an item; the answer is its id."""
     if change.deleted:
         raise invalid(f"{field}.id", "parameter_missing", "name the item that is to be deleted")
     if change.price is None:
@@ -72,9 +73,10 @@ def _add(turn: Turn, items: dict[str, SubscriptionItem], change: ItemChange, fie
         created=turn.now,
         price=price.id,
         quantity=_quantity(price, change.quantity, f"{field}.quantity"),
-        metadata={} if change.metadata is UNSET else change.metadata,
+        metadata={} if change.metadata is UNSET else initial_metadata(change.metadata),
     )
     items[item.id] = item
+    return item.id
 
 
 def _changed(turn: Turn, item: SubscriptionItem, change: ItemChange, field: str) -> SubscriptionItem:
@@ -90,30 +92,39 @@ def _changed(turn: Turn, item: SubscriptionItem, change: ItemChange, field: str)
     return msgspec.structs.replace(item, price=price.id, quantity=quantity, metadata=metadata)
 
 
-def check_together(turn: Turn, items: Sequence[SubscriptionItem]) -> None:
-    """Refuse items that cannot be billed by one subscription."""
+def _check_together(turn: Turn, items: Sequence[SubscriptionItem], asked: Mapping[str, str]) -> None:
+    """Refuse items that cannot be billed by one subscription.
+
+    `asked` says by which field of the request an item was asked for. One that is only there already is not to blame:
+    of two that do not go together, the one that was asked for is.
+    """
     if not items:
         raise invalid("items", "parameter_invalid_empty", "a subscription needs at least one item; to end it cancel it")
     if len(items) > ITEMS_MAX:
         raise invalid("items", "parameter_invalid", f"a subscription has at most {ITEMS_MAX} items")
     first = turn.catalog.price(items[0].price)
-    seen: set[str] = set()
+    seen: dict[str, SubscriptionItem] = {}
     violations = []
-    for index, item in enumerate(items):
+
+    def field(item: SubscriptionItem, other: SubscriptionItem) -> str:
+        place = asked.get(item.id, asked.get(other.id))
+        return "items" if place is None else f"{place}.price"
+
+    for item in items:
         price = turn.catalog.price(item.price)
         if item.price in seen:
             violations.append(
                 Violation(
-                    f"items[{index}].price",
+                    field(item, seen[item.price]),
                     "parameters_exclusive",
                     f"the price '{item.price}' stands twice; use one item with the sum of the quantities",
                 )
             )
-        seen.add(item.price)
+        seen[item.price] = item
         if price.currency != first.currency:
             violations.append(
                 Violation(
-                    f"items[{index}].price",
+                    field(item, items[0]),
                     "currency_mismatch",
                     f"all items share one currency: {price.currency} beside {first.currency}",
                 )
@@ -121,7 +132,7 @@ def check_together(turn: Turn, items: Sequence[SubscriptionItem]) -> None:
         if _cycle(price) != _cycle(first):
             violations.append(
                 Violation(
-                    f"items[{index}].price",
+                    field(item, items[0]),
                     "interval_mismatch",
                     "all items of a subscription share interval and interval_count; use a second subscription",
                 )

@@ -27,7 +27,12 @@ def metadata_violations(metadata: Mapping[str, str], field: str = "metadata") ->
 
 
 def merged_metadata(current: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
-    """Keys are merged; an empty value unsets its key."""
+    """Keys are merged; an empty value unsets its key.
+
+    Changes of no key at all clear it: they come of a mask that names a field which the request leaves out.
+    """
+    if not changes:
+        return {}
     merged = {**current, **changes}
     kept = {key: value for key, value in merged.items() if value != ""}
     if len(kept) > KEYS_MAX:

@@ -19,6 +19,13 @@ from iso4217 import Currency
 INT64_MAX: Final = 2**63 - 1
 """Largest amount that the wire format and the database can hold; the smallest is its negative."""
 
+AMOUNT_MAX: Final = 10**15
+"""Largest single amount, in minor units: more than anything costs, and thousands of them still fit into 64 bits. So
+time never meets an invoice whose sum does not fit, which nobody could be told of then."""
+
+BALANCE_MAX: Final = 10**18
+"""Largest balance that callers can give a customer, in minor units: that of an invoice still fits beside it."""
+
 _LISTED_EXPONENTS: Final[dict[str, int]] = {
     "bif": 0,
     "clp": 0,

@@ -6,8 +6,9 @@ import msgspec
 
 from billing_server.domain import cycle, schedule_status
 from billing_server.domain.errors import WrongState
-from billing_server.domain.invoice import Invoice
+from billing_server.domain.invoice import Invoice, InvoiceLine
 from billing_server.domain.invoicing import (
+    left_over_items,
     line_of,
     metered_lines,
     pending_items,
@@ -20,14 +21,14 @@ from billing_server.domain.usage import CHARGED
 
 
 def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
-    """The invoice of the next renewal, as it would be if nobody changes anything until then; with the usage so far."""
-    if subscription.status not in BILLED or cycle.ends_with_period(subscription):
-        raise WrongState(
-            "invoice_upcoming_none",
-            f"no invoice is coming: the subscription is {subscription.status}"
-            + (" and ends with its period" if cycle.ends_with_period(subscription) else ""),
-            subject=subscription.id,
-        )
+    """The next invoice that time makes, as it would be if nobody changes anything until then; with the usage so far.
+
+    It is that of the next renewal, or the final one of a subscription that ends with its period.
+    """
+    if subscription.status in BILLED and cycle.ends_with_period(subscription):
+        return _preview_end(turn, subscription)
+    if subscription.status not in BILLED:
+        raise nothing_comes(subscription)
     subscription = _as_of(turn, subscription, subscription.current_period_end)
     period = cycle.period_from(subscription, subscription.current_period_end)
     if subscription.status == "trialing" and subscription.free_stub and period.stub:
@@ -41,11 +42,43 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
         *period_lines(turn, subscription, period.start, period.end, full=period.full),
         *metered_lines(turn, subscription, usage_start, period.start),
     ]
+    return _upcoming(turn, subscription, lines, period.start, turn.settings.finalization_delay_seconds)
+
+
+def _preview_end(turn: Turn, subscription: Subscription) -> Invoice:
+    """What a subscription leaves over when it ends with its period: pending items of its own, and usage."""
+    moment = subscription.current_period_end
+    if subscription.cancel_at is not None:
+        moment = min(moment, subscription.cancel_at)
+    left_over = left_over_items(turn, subscription)
+    usage_start = subscription.current_period_start if subscription.status in CHARGED else moment
+    used = metered_lines(turn, subscription, usage_start, moment)
+    if not left_over and not any(line.amount for line in used):
+        raise nothing_comes(subscription)
+    lines = [*(line_of(turn, item) for item in left_over), *used]
+    return _upcoming(turn, subscription, lines, moment, 0)
+
+
+def nothing_comes(subscription: Subscription, why: str = "") -> WrongState:
+    """The refusal of a preview; `why` says more than the subscription's status does."""
+    if not why and cycle.ends_with_period(subscription) and not subscription.terminal:
+        why = "it ends with its period, when nothing is left to bill"
+    return WrongState(
+        "invoice_upcoming_none",
+        f"no invoice is coming: the subscription is {subscription.status}" + (f", and {why}" if why else ""),
+        subject=subscription.id,
+    )
+
+
+def _upcoming(
+    turn: Turn, subscription: Subscription, lines: list[InvoiceLine], moment: int, delay_seconds: int
+) -> Invoice:
+    """An invoice of these lines that time will make at a moment, and charge so long after it."""
     total = sum(line.amount for line in lines)
     due, ending = settled_amounts(total, turn.customer.balance, subscription.currency)
     return Invoice(
         id=f"upcoming_{subscription.id}",
-        created=period.start,
+        created=moment,
         customer=subscription.customer,
         currency=subscription.currency,
         status="draft",
@@ -53,7 +86,7 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
         collection_method=subscription.collection_method,
         auto_advance=True,
         period_start=subscription.current_period_start,
-        period_end=period.start,
+        period_end=moment,
         lines=tuple(lines),
         subscription=subscription.id,
         subscription_metadata=subscription.metadata,
@@ -64,9 +97,7 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
         amount_due=due,
         amount_remaining=due,
         next_payment_attempt=(
-            period.start + turn.settings.finalization_delay_seconds
-            if subscription.collection_method == "charge_automatically"
-            else None
+            moment + delay_seconds if subscription.collection_method == "charge_automatically" else None
         ),
         test_clock=subscription.test_clock,
     )

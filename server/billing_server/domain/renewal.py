@@ -9,6 +9,7 @@ from billing_server.domain.cancellation import final_invoice
 from billing_server.domain.invoice import BillingReason, Invoice, InvoiceLine
 from billing_server.domain.invoicing import (
     create_invoice,
+    left_over_items,
     metered_lines,
     pending_items,
     period_lines,
@@ -70,11 +71,7 @@ def _end_period(turn: Turn, subscription: Subscription) -> None:
 
 def _end_with_period(turn: Turn, subscription: Subscription) -> None:
     """Canceled at the end of its period: what is pending is billed, then nothing more."""
-    left_over = [
-        item
-        for item in pending_items(turn, subscription=subscription.id, currency=subscription.currency)
-        if item.subscription == subscription.id
-    ]
+    left_over = left_over_items(turn, subscription)
     charged = subscription.status in CHARGED
     subscription = end(turn, subscription, "cancellation_requested", billed_last=left_over)
     final_invoice(turn, subscription, left_over, usage=charged)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import msgspec
 
 from billing_server.domain import calendar, correspondence, cycle, standing, trial_notices
@@ -13,6 +15,7 @@ from billing_server.domain.invoice import Invoice, InvoiceLine
 from billing_server.domain.invoicing import (
     added_lines,
     anything_due,
+    check_amount,
     create_invoice,
     finalize,
     metered_lines,
@@ -25,6 +28,8 @@ from billing_server.domain.invoicing import (
 from billing_server.domain.items import new_items, recurring
 from billing_server.domain.metadata import initial_metadata
 from billing_server.domain.method_lookup import awaited
+from billing_server.domain.money import round_half_away_from_zero
+from billing_server.domain.pricing import exact_amount_for_quantity
 from billing_server.domain.subscription import INCOMPLETE_LIFETIME_SECONDS, CancellationDetails, Subscription
 from billing_server.domain.trial_limits import check_trial_end
 from billing_server.domain.turn import Turn
@@ -260,27 +265,28 @@ def _first_lines(turn: Turn, subscription: Subscription, command: CreateSubscrip
 
 
 def _backdated_lines(turn: Turn, subscription: Subscription) -> list[InvoiceLine]:
-    """What the time from a backdated start until now costs, whole periods and the rest to the second."""
-    lines: list[InvoiceLine] = []
+    """What the time from a backdated start until now costs, one line per item: whole periods of the anchor's cycle
+    and the rest to the second, rounded once.
+    """
+    cycle_of = (subscription.billing_cycle_anchor, subscription.interval, subscription.interval_count)
+    periods = Fraction(0)
     end = turn.now
     while end > subscription.start_date:
-        whole = calendar.previous_boundary(turn.now, subscription.interval, subscription.interval_count, end)
+        whole, following = calendar.period_around(*cycle_of, end - 1)
         start = max(whole, subscription.start_date)
-        lines += period_lines(turn, subscription, start, end, full=end - whole)
+        periods += Fraction(end - start, following - whole)
         end = start
-    return _merged(lines, subscription.start_date, turn.now)
+    if not periods:
+        return []
+    lines = period_lines(turn, subscription, subscription.start_date, turn.now)
+    return [msgspec.structs.replace(line, amount=_times(turn, line, periods), proration=True) for line in lines]
 
 
-def _merged(lines: list[InvoiceLine], start: int, end: int) -> list[InvoiceLine]:
-    """One line per item for the whole backdated time."""
-    by_item: dict[str | None, InvoiceLine] = {}
-    for line in lines:
-        known = by_item.get(line.subscription_item)
-        amount = line.amount + (known.amount if known is not None else 0)
-        by_item[line.subscription_item] = msgspec.structs.replace(
-            known or line, amount=amount, period_start=start, period_end=end, proration=True
-        )
-    return list(by_item.values())
+def _times(turn: Turn, line: InvoiceLine, periods: Fraction) -> int:
+    """What a line of one period costs for so many periods."""
+    price = turn.catalog.price(line.price or "")
+    exact = Fraction(exact_amount_for_quantity(price, line.quantity or 0)) * periods
+    return check_amount(round_half_away_from_zero(exact.numerator, exact.denominator), "backdate_start_date")
 
 
 def _first_invoice(

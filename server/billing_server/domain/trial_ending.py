@@ -11,15 +11,16 @@ from billing_server.domain.termination import end
 from billing_server.domain.turn import Turn
 
 
-def lacks_method(turn: Turn, subscription: Subscription) -> bool:
-    """Whether a trial that ends now is not followed by an invoice, because there is nothing to charge it to.
+def lacks_method(turn: Turn, subscription: Subscription, moment: int | None = None) -> bool:
+    """Whether a trial that ends at a moment, by default now, is not followed by an invoice: there is nothing to charge
+    it to, as things stand.
 
     While collection is paused it is followed by one all the same (decision 18).
     """
     return (
         subscription.collection_method == "charge_automatically"
         and subscription.missing_payment_method != "create_invoice"
-        and not subscription.paused_at(turn.now)
+        and not subscription.paused_at(turn.now if moment is None else moment)
         and find_method(turn, None, subscription) is None
     )
 

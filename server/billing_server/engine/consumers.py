@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from billing_server.domain.consumer import Consumer, check_number
-from billing_server.domain.errors import OutOfRange
+from billing_server.domain.errors import OutOfRange, ahead_of_log
 from billing_server.domain.etag import check_etag
 from billing_server.domain.event import Event
 from billing_server.engine.door import Door
@@ -124,6 +124,7 @@ async def _position(unit: Unit, start: Start, after: int) -> int:
     if start == "head":
         return head
     if not oldest - 1 <= after <= head:
-        problem = "is ahead of the log" if after > head else f"lies before the oldest event, at {oldest}"
-        raise OutOfRange(f"position {after} {problem}", oldest=oldest, newest=head)
+        before = f"{after} lies before the oldest event, at {oldest}; begin after {oldest - 1}"
+        problem = ahead_of_log(after, head) if after > head else before
+        raise OutOfRange(f"after_position: {problem}", oldest=oldest, newest=head)
     return after

@@ -23,10 +23,11 @@ from billing_server.domain.invoice import Invoice
 from billing_server.domain.meter import MeterEvent
 from billing_server.domain.pages import decide_pages, is_about_pages
 from billing_server.domain.payment import UNRESOLVED, PaymentAttempt
-from billing_server.domain.preview import as_preview, preview_renewal
+from billing_server.domain.preview import as_preview
 from billing_server.domain.schedule import SubscriptionSchedule
 from billing_server.domain.subscription import Subscription
 from billing_server.domain.turn import Pages, Turn
+from billing_server.domain.upcoming import next_invoice
 from billing_server.domain.validation import validate
 from billing_server.engine.api_keys import KEY_PREFIX, ApiKeys, NewApiKey
 from billing_server.engine.bell import Bell
@@ -373,14 +374,15 @@ class Engine:
             harmless = _without_all_or_nothing(command)
             decision = decide(book, harmless, now=now, wall_now=wall_now, pages=pages, new_id=self.new_id, cause=cause)
             made = [i for i in decision.book.invoices.values() if i.id not in book.invoices]
-            after = decision.book
             turn = Turn(book, now=now, wall_now=wall_now, pages=pages, new_id=self.new_id, cause=cause)
             if made:
                 return as_preview(turn, made[-1])
+            # Usage was loaded for what is there, not for what the command has only just put there.
+            after = msgspec.structs.replace(decision.book, usage_complete=True)
             result = decision.result
             subscription_id = result.id if isinstance(result, Subscription) else subscription_id
         turn = Turn(after, now=now, wall_now=wall_now, pages=pages, new_id=self.new_id, cause=cause)
-        return preview_renewal(turn, turn.subscription(subscription_id or ""))
+        return next_invoice(turn, turn.subscription(subscription_id or ""))
 
 
 def _work(command: c.Command, caller: Caller) -> Work:

@@ -17,6 +17,7 @@ from tests.domain.rules.sights import (
 )
 from tests.domain.rules.steps import (
     Row,
+    Step,
     adjust_balance,
     attach,
     bill,
@@ -36,6 +37,18 @@ from tests.domain.rules.steps import (
     void,
     void_credit,
 )
+from tests.domain.rules.story import Story
+
+
+def said(words: str) -> Step:
+    """The refusal says so."""
+
+    def step(story: Story) -> None:
+        assert story.refusal is not None
+        assert words in story.refusal.message, story.refusal.message
+
+    return step
+
 
 OPEN = (one_off(1000), finalize(), mark())
 PAID = (one_off(1000), pay(), mark())
@@ -71,6 +84,17 @@ BEFORE_PAYMENT = [
         """),
     ),
     row("twice", OPEN, credit(300), credit(300), credit_note(number="S_000001-0001-CN-02"), invoice(amount_due=400)),
+    row("of a draft", one_off(1000), credit(1), said("change the draft itself"), refused("invoice_state_invalid")),
+    row("of a void one", OPEN, void(), credit(1), said("nothing is owed for it"), refused("invoice_state_invalid")),
+    row(
+        "of one that gave credit itself",
+        one_off(-1000),
+        finalize(),
+        invoice(status="paid"),
+        credit(1, credit_amount=1),
+        said("at most 0 of this invoice"),
+        refused("credit_note_exceeds_invoice", "amount"),
+    ),
     row("more than remains", OPEN, credit(1001), refused("credit_note_exceeds_invoice", "amount")),
     row("nothing", OPEN, credit(0), refused("amount_too_small", "amount")),
     row("with a refund of what was never paid", OPEN, credit(300, refund_amount=300), refused("parameters_exclusive")),

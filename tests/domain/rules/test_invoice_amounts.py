@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from billing_server.domain.account import Settings
+from billing_server.domain.money import AMOUNT_MAX, BALANCE_MAX
 from tests.domain.rules.shop import BAD, OK
 from tests.domain.rules.sights import balance, customer, events, invoice, refused
 from tests.domain.rules.steps import (
@@ -95,6 +96,19 @@ AMOUNTS = [
         invoice(status="paid", amount_due=0, starting_balance=20, ending_balance=20),
         balance(20, "adjustment"),
     ),
+    row(
+        "the largest amounts that callers can give, all on one renewal: it fits, so time is not held up",
+        subscribe("M31"),
+        [item(AMOUNT_MAX) for _ in range(250)],
+        [adjust_balance(AMOUNT_MAX) for _ in range(1000)],
+        adjust_balance(1),
+        refused("amount_too_large", "amount"),
+        to("2025-02-01"),
+        invoice(status="draft", total=250 * AMOUNT_MAX + 3100),
+        to("2025-02-01 01:00"),
+        invoice(status="paid", amount_paid=1250 * AMOUNT_MAX + 3100, starting_balance=BALANCE_MAX),
+    ),
+    row("more than one amount can be", item(AMOUNT_MAX + 1), refused("amount_too_large", "amount")),
     row(
         "zero",
         one_off(0),

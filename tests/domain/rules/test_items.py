@@ -31,6 +31,13 @@ ITEMS = [
     row("a price", item(price="SETUP", quantity=2), pending(4000)),
     row("below zero", item(-500), pending(-500)),
     row(
+        "more than an invoice takes: those that have waited longest go first",
+        [item(amount) for amount in range(1, 253)],
+        bill(pending_invoice_items_behavior="include"),
+        invoice(lines=list(range(250, 0, -1))),
+        pending(251, 252),
+    ),
+    row(
         "changed: amount",
         item(500),
         mark(),

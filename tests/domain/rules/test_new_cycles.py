@@ -192,6 +192,20 @@ BACKDATING = [
         start="2025-03-15",
     ),
     row(
+        "its periods are those of the anchor, not of today: three months in all, whatever today is",
+        subscribe("M31", backdate_start_date="2024-11-15", billing_cycle_anchor="2025-02-15"),
+        invoice(
+            lines=[(1500, "2025-01-31", "2025-02-15"), (2 * 3100 + 1600, "2024-11-15", "2025-01-31")], total=3 * 3100
+        ),
+        start="2025-01-31",
+    ),
+    row(
+        "rounded once, though it begins and ends within periods",
+        subscribe("M10", backdate_start_date="2025-01-19", billing_cycle_anchor="2025-04-01"),
+        invoice(lines=[581, 1839], total=2420),
+        start="2025-03-14",
+    ),
+    row(
         "every item by itself",
         subscribe("M31", ("M10", 2), **BACKDATED),
         invoice(lines=[2000, 3100, 2903, 4500]),

@@ -24,7 +24,12 @@ ROWS = [
     row("graduated within the first band", subscribe(("M_GRADUATED", 10)), totals(1000)),
     row("volume: all at the rate of the band reached", subscribe(("M_VOLUME", 12)), totals(500 + 12 * 50)),
     row("volume within the first band", subscribe(("M_VOLUME", 10)), totals(1000)),
-    row("packages of ten, begun ones count", subscribe(("M_PACK10_UP", 11)), totals(1000)),
+    row(
+        "packages of ten, begun ones count",
+        subscribe(("M_PACK10_UP", 11)),
+        totals(1000),
+        invoice(lines__0__description="11 x Gold (at 5.00 USD per 10 / month)"),
+    ),
     row("packages of ten, begun ones do not count", subscribe(("M_PACK10_DOWN", 19)), totals(500)),
     row("zero-decimal currencies: 1000 is 1000 yen", subscribe("M1000_JPY"), totals(1000), invoice(currency="jpy")),
     row("every three months", subscribe("Q90"), sub(current_period_end="2025-04-01"), totals(9000)),
@@ -144,8 +149,42 @@ REFUSALS = [
         refused("price_inactive", "add_invoice_items[0].price"),
     ),
     row("deleting the last item", subscribe("M31"), update(drop=0), refused("parameter_invalid_empty", "items")),
-    row("adding what is there", subscribe("M31"), update(add=("M31", 1)), refused("parameters_exclusive")),
-    row("another currency later", subscribe("M31"), update(price="M31_EUR"), refused("currency_mismatch")),
+    row(
+        "adding what is there",
+        subscribe("M31"),
+        update(add=("M31", 1)),
+        refused("parameters_exclusive", "items[0].price"),
+    ),
+    row(
+        "changing one into what is there",
+        subscribe("M31", "M10"),
+        update(price="M10"),
+        refused("parameters_exclusive", "items[0].price"),
+    ),
+    row(
+        "adding another interval",
+        subscribe("M31", "M10"),
+        update(add=("Y120", 1)),
+        refused("interval_mismatch", "items[0].price"),
+    ),
+    row(
+        "another interval for one of two",
+        subscribe("M31", "M10"),
+        update(price="Y120"),
+        refused("interval_mismatch", "items[0].price"),
+    ),
+    row(
+        "another currency later",
+        subscribe("M31"),
+        update(price="M31_EUR"),
+        refused("currency_mismatch", "items"),
+    ),
+    row(
+        "another currency for one of two",
+        subscribe("M31", "M10"),
+        update(price="M31_EUR"),
+        refused("currency_mismatch", "items[0].price"),
+    ),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from billing_server.domain import commands as c
 from billing_server.domain.account import EmailSettings, OverduePolicy
-from billing_server.domain.dunning import check_retry_policy
+from billing_server.domain.dunning import RetryPolicy, check_retry_policy
 from billing_server.domain.validation import numbers, text
 from billing_server.domain.validation.findings import Findings
 from billing_server.domain.validation.shapes import Shape, each, nested
@@ -21,7 +21,13 @@ ALL_SCOPES: Final = "*"
 
 
 def retry_policy(policy: Any, field: str, findings: Findings) -> None:
-    """A schedule within the limits of semantics section 6."""
+    """A schedule within the limits of semantics section 6, with nothing that only the other kind has."""
+    default = RetryPolicy(kind=policy.kind)
+    foreign = ("retry_days",) if policy.kind == "smart" else ("max_retries", "window")
+    for name in foreign:
+        if getattr(policy, name) != getattr(default, name):
+            text = f"not together with kind={policy.kind}, which does not look at it; leave it out, or change the kind"
+            findings.add(f"{field}.{name}", "parameters_exclusive", text)
     try:
         check_retry_policy(policy)
     except ValueError as error:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from billing_server.domain import commands as c
-from billing_server.domain.money import INT64_MAX
+from billing_server.domain.money import AMOUNT_MAX
 from billing_server.domain.validation import numbers, text
 from billing_server.domain.validation.findings import Findings
 from billing_server.domain.validation.shapes import Shape, exclusive, is_given
@@ -55,8 +55,9 @@ def _amount_is_whole(command: Any, findings: Findings) -> None:
 
 def _fits(command: Any, findings: Findings) -> None:
     unit, quantity = command.unit_amount, command.quantity
-    if is_given(unit) and is_given(quantity) and abs(unit) <= INT64_MAX < abs(unit * quantity):
-        findings.add("quantity", "amount_too_large", "unit_amount x quantity does not fit into 64 bits; use less")
+    if is_given(unit) and is_given(quantity) and abs(unit) <= AMOUNT_MAX < abs(unit * quantity):
+        most = f"unit_amount x quantity must be at most {AMOUNT_MAX} minor units; use less"
+        findings.add("quantity", "amount_too_large", most)
 
 
 def _span(command: c.CreateInvoiceItem, findings: Findings) -> None:

@@ -6,15 +6,13 @@ from decimal import Decimal
 from typing import Any, Final
 
 from billing_server.domain.calendar import DAY
-from billing_server.domain.money import INT64_MAX, is_currency
+from billing_server.domain.money import AMOUNT_MAX, is_currency
 from billing_server.domain.pricing import UNIT_AMOUNT_DECIMALS_MAX, check_unit_amount
 from billing_server.domain.validation.findings import Findings
 from billing_server.domain.validation.shapes import Rule
 
 QUANTITY_MAX: Final = 1_000_000_000
 SEQUENCE_MAX: Final = 1_000_000_000
-UNIT_AMOUNT_MAX: Final = 10**15
-"""Minor units of one unit: more than anything costs, and thousands of them still fit into 64 bits."""
 DAYS_UNTIL_DUE_MAX: Final = 3650
 TRIAL_DAYS_MAX: Final = 730
 EARLIEST_INSTANT: Final = 946_684_800
@@ -44,12 +42,12 @@ DAYS_UNTIL_DUE: Final = whole(0, DAYS_UNTIL_DUE_MAX, " days")
 TRIAL_DAYS: Final = whole(1, TRIAL_DAYS_MAX, " days")
 
 
-def amount(*, least: int = -INT64_MAX) -> Rule:
-    """Minor units of a currency: never more than 64 bits hold, and not below the least."""
+def amount(*, least: int = -AMOUNT_MAX) -> Rule:
+    """Minor units of a currency: neither above the largest single amount, nor below the least."""
 
     def rule(value: int, field: str, findings: Findings) -> None:
-        if abs(value) > INT64_MAX:
-            findings.add(field, "amount_too_large", "does not fit into 64 bits; use a smaller amount")
+        if abs(value) > AMOUNT_MAX:
+            findings.add(field, "amount_too_large", f"must be at most {AMOUNT_MAX} minor units; use a smaller amount")
         elif value < least:
             findings.add(field, "amount_too_small", f"must be at least {least} minor units, not {value}")
 
@@ -64,8 +62,8 @@ AMOUNT: Final = amount(least=1)
 def unit_amount(value: Decimal, field: str, findings: Findings) -> None:
     """Minor units for each unit: a decimal of at least zero with at most twelve decimals."""
     if value.is_finite():
-        if value > UNIT_AMOUNT_MAX:
-            findings.add(field, "amount_too_large", f"must be at most {UNIT_AMOUNT_MAX} minor units")
+        if value > AMOUNT_MAX:
+            findings.add(field, "amount_too_large", f"must be at most {AMOUNT_MAX} minor units")
             return
         if value < 0:
             findings.add(field, "amount_too_small", f"must be at least 0 minor units, not {value:.20}")

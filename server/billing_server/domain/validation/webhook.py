@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import urlsplit
 
 from billing_server.domain import commands as c
 from billing_server.domain.calendar import DAY
+from billing_server.domain.errors import Violation
 from billing_server.domain.validation import numbers, text
 from billing_server.domain.validation.findings import Findings
 from billing_server.domain.validation.shapes import Shape, each
@@ -27,6 +29,15 @@ EVENT_TYPE: Final = text.text(
     shape="a type such as invoice.paid, or a prefix such as invoice.*",
     cards=False,
 )
+EVENT_TYPES: Final = each(EVENT_TYPE, most=EVENT_TYPES_MAX)
+"""Filters of events by type, for webhook endpoints as for all other readers."""
+
+
+def event_type_violations(names: Sequence[str], field: str) -> list[Violation]:
+    """What is wrong with filters of events by type: one that is no type at all would let nothing pass, silently."""
+    findings = Findings(now=0)
+    EVENT_TYPES(names, field, findings)
+    return findings.violations
 
 
 def url(value: str, field: str, findings: Findings) -> None:
@@ -57,7 +68,7 @@ SHAPES: Final = (
         c.CreateWebhookEndpoint,
         {
             "url": url,
-            "event_types": each(EVENT_TYPE, most=EVENT_TYPES_MAX),
+            "event_types": EVENT_TYPES,
             "description": text.DESCRIPTION,
             "metadata": text.metadata,
         },
@@ -67,7 +78,7 @@ SHAPES: Final = (
         {
             "id": text.ID,
             "url": url,
-            "event_types": each(EVENT_TYPE, most=EVENT_TYPES_MAX),
+            "event_types": EVENT_TYPES,
             "description": text.DESCRIPTION,
             "metadata": text.metadata,
             "etag": text.ID,
