@@ -34,7 +34,7 @@ BATCHES_OF_ACCOUNT = 2
 SECOND_BATCH_MIN = 64
 """How many must wait before a second batch of an account is begun beside one that works."""
 
-STUCK_SECONDS = 0.025
+STUCK_SECONDS = 0.1
 """How long a batch may wait for its locks before those that come after it no longer wait for it."""
 
 Execute = Callable[[str, Sequence[Work], OnLocked], Awaitable[None]]
