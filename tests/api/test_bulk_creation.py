@@ -27,7 +27,7 @@ from billing.v1.subscription_service_pb2 import (
 )
 from billing_server.api.bulk_creation import SUBSCRIPTIONS_MAX
 from billing_server.bootstrap import Server
-from billing_server.engine.work import Work
+from billing_server.engine.work import OnLocked, Work
 from tests.api.world import new_price, subscribed
 from tests.serving import Caller, new_caller, refused
 
@@ -87,10 +87,10 @@ async def test_many_are_created_in_order_and_share_transactions(
     batches: list[int] = []
     execute = server.engine.group._execute
 
-    async def counted(account_id: str, batch: Sequence[Work]) -> None:
+    async def counted(account_id: str, batch: Sequence[Work], on_locked: OnLocked) -> None:
         if account_id == caller.account_id:
             batches.append(len(batch))
-        await execute(account_id, batch)
+        await execute(account_id, batch, on_locked)
 
     monkeypatch.setattr(server.engine.group, "_execute", counted)
     results = await _create(caller, _messages(wanted, 25))

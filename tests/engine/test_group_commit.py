@@ -19,7 +19,7 @@ from billing_server.engine import group_commit
 from billing_server.engine.door import InternalError
 from billing_server.engine.engine import Engine
 from billing_server.engine.group_commit import GroupCommit
-from billing_server.engine.work import Answer, Answered, Work
+from billing_server.engine.work import Answer, Answered, OnLocked, Work
 from billing_server.store.errors import StoreUnavailable
 from tests.engine.ledger import audit_events
 from tests.engine.world import END_SECONDS_MAX, SECONDS_MAX, World, caller, eventually, outcomes, within
@@ -218,7 +218,7 @@ async def test_work_that_callers_leave_behind_is_bounded(
 # --- the gatherer by itself
 
 
-async def _answer_all(_account: str, batch: Sequence[Work]) -> None:
+async def _answer_all(_account: str, batch: Sequence[Work], _on_locked: OnLocked) -> None:
     await asyncio.sleep(0.0002)
     for work in batch:
         work.give(Answered())
@@ -245,6 +245,60 @@ async def test_no_wake_up_is_lost() -> None:
     assert group.waiting == 0
 
 
+class _Held:
+    """Stands for the door: tells how large the batches are that have begun, and ends none before it may."""
+
+    def __init__(self, *, locked: bool) -> None:
+        self._locked = locked
+        self.released = asyncio.Event()
+        self.begun: asyncio.Queue[int] = asyncio.Queue()
+
+    async def execute(self, _account: str, batch: Sequence[Work], on_locked: OnLocked) -> None:
+        if self._locked:
+            on_locked()
+        self.begun.put_nowait(len(batch))
+        await self.released.wait()
+        for work in batch:
+            work.give(Answered())
+
+
+def _submitted(group: GroupCommit, count: int) -> asyncio.Task[list[Answered | BaseException]]:
+    loop = asyncio.get_running_loop()
+    works = [Work(c.Command(), caller(c.Command()).cause, loop.create_future()) for _ in range(count)]
+    return asyncio.create_task(group.submit_all("a", works))
+
+
+async def test_what_comes_while_a_batch_works_gathers_until_it_is_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few wait for the batch before them; many get a batch beside it, and what comes after these gathers again."""
+    monkeypatch.setattr(group_commit, "SECOND_BATCH_MIN", 10)
+    door = _Held(locked=True)
+    group = GroupCommit(door.execute)
+    waiting = [_submitted(group, 1)]
+    assert await within(door.begun.get()) == 1
+    waiting.append(_submitted(group, 9))
+    await asyncio.sleep(group_commit.STUCK_SECONDS * 2)
+    assert door.begun.empty()
+    waiting.append(_submitted(group, 1))
+    assert await within(door.begun.get()) == 10
+    waiting.append(_submitted(group, 15))
+    await asyncio.sleep(group_commit.STUCK_SECONDS * 2)
+    assert door.begun.empty()
+    door.released.set()
+    await within(asyncio.gather(*waiting))
+    assert [door.begun.get_nowait() for _ in range(door.begun.qsize())] == [15]
+
+
+async def test_nobody_waits_for_a_batch_that_waits_for_its_locks() -> None:
+    door = _Held(locked=False)
+    group = GroupCommit(door.execute)
+    waiting = [_submitted(group, 1)]
+    assert await within(door.begun.get()) == 1
+    waiting.append(_submitted(group, 2))
+    assert await within(door.begun.get()) == 2
+    door.released.set()
+    await within(asyncio.gather(*waiting))
+
+
 class _LosesWakeUps(GroupCommit):
     """A planted bug: a moment passes between the last look into the queue and the end of the runner."""
 
@@ -258,7 +312,7 @@ async def test_a_lost_wake_up_would_be_noticed() -> None:
 
 
 async def test_a_batch_that_breaks_the_door_leaves_nobody_waiting() -> None:
-    async def breaking(_account: str, batch: Sequence[Work]) -> None:
+    async def breaking(_account: str, batch: Sequence[Work], _on_locked: OnLocked) -> None:
         raise RuntimeError("a planted bug")
 
     group = GroupCommit(breaking)

@@ -247,7 +247,7 @@ async def test_a_young_table_gets_statistics_after_its_first_rows(
     await administrator.execute("CREATE TABLE young AS SELECT generate_series(1, 600) AS number")
     statistics = Statistics(database_url)
 
-    statistics.note({"young": 499})
+    statistics.note({"young": 19})
     assert statistics._task is None
     statistics.note({"young": 1})
     assert statistics._task is not None
@@ -257,3 +257,23 @@ async def test_a_young_table_gets_statistics_after_its_first_rows(
     await administrator.execute("DROP TABLE young")
     await statistics.close()
     assert rows == 600
+
+
+async def test_a_grown_table_is_left_to_autovacuum(database_url: str, administrator: asyncpg.Connection) -> None:
+    """A process that was just started has written few rows; reading a large table anew would tell it nothing."""
+    await administrator.execute(
+        "CREATE TABLE grown WITH (autovacuum_enabled = off) AS SELECT generate_series(1, 600) AS number"
+    )
+    await administrator.execute("ANALYZE grown")
+    await administrator.execute("DELETE FROM grown WHERE number > 100")
+    statistics = Statistics(database_url)
+
+    told = []
+    for written in (499, 1, 9_500):
+        statistics.note({"grown": written})
+        if statistics._task is not None:
+            await statistics._task
+        told.append(await administrator.fetchval("SELECT reltuples FROM pg_class WHERE relname = 'grown'"))
+    await administrator.execute("DROP TABLE grown")
+    await statistics.close()
+    assert told == [600, 600, 100]

@@ -28,7 +28,7 @@ from billing_server.engine.pages import PagesCache
 from billing_server.engine.session import Session
 from billing_server.engine.transactions import committed
 from billing_server.engine.usage import with_usage
-from billing_server.engine.work import Answered, OnClaimed, Woken, Work, nobody_waits
+from billing_server.engine.work import Answered, OnClaimed, OnLocked, Woken, Work, nobody_asks, nobody_waits
 from billing_server.store.errors import StoreBusy, StoreTimeout, StoreUnavailable
 from billing_server.store.store import Store
 from billing_server.store.unit import Unit
@@ -62,10 +62,13 @@ class Door:
 
     # --- commands
 
-    async def execute(self, account_id: str, batch: Sequence[Work]) -> None:
-        """Carry out the batch and tell each who waits; raises nothing."""
+    async def execute(self, account_id: str, batch: Sequence[Work], on_locked: OnLocked = nobody_asks) -> None:
+        """Carry out the batch and tell each who waits; raises nothing.
+
+        `on_locked` is told when the batch waits no more for what others have locked.
+        """
         try:
-            answers, session = await self.committed(account_id, lambda unit: self._execute(unit, batch))
+            answers, session = await self.committed(account_id, lambda unit: self._execute(unit, batch, on_locked))
         except (StoreUnavailable, ResourceMissing) as error:
             # The database is away, or the account is not there: nothing that one of the batch could help.
             for work in batch:
@@ -106,7 +109,9 @@ class Door:
             self.bell.ring(account_id, units[0].appended)
         return result
 
-    async def _execute(self, unit: Unit, batch: Sequence[Work]) -> tuple[list[Answered | DomainError], Session]:
+    async def _execute(
+        self, unit: Unit, batch: Sequence[Work], on_locked: OnLocked
+    ) -> tuple[list[Answered | DomainError], Session]:
         """Lock, load, let what is overdue happen, decide each command, save. What each is answered.
 
         After an outage a command may be faster than the timekeeper. What was due before it happens before it, each
@@ -122,6 +127,7 @@ class Door:
         reaches |= overdue
         books = await unit.load(reaches)
         clocks = await self._clocks(unit, batch, customers, books)
+        on_locked()
         books = {customer: _at_clock(book, clocks) for customer, book in books.items()}
         books = await with_usage(unit, books, reaches, pages.catalog, opening.now)
         session = Session(unit, opening, pages, self._new_id, books, clocks)

@@ -1,8 +1,10 @@
 """Group commit: concurrent commands of one account share a transaction.
 
-The first command of an idle account waits a moment for company. While a batch waits for the database the next one
-gathers and is decided, so that the processor and the database work at the same time; more than two of one account
-would only be smaller. Commands on one customer stay in line by the locks of their books, as between processes.
+The first command of an idle account waits a moment for company. While a batch is under way the next one gathers: most
+of what a small batch costs is its statements, whose number does not depend on how many share them. A second batch is
+begun beside it when very many have gathered, so that the processor and the database work at the same time, and when the
+first one waits for locks that somebody else holds. More than two of one account would only be smaller. Commands on one
+customer stay in line by the locks of their books, as between processes.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from billing_server.domain.errors import LimitReached
-from billing_server.engine.work import Answered, Work
+from billing_server.engine.work import Answered, OnLocked, Work
 from billing_server.store.errors import StoreUnavailable
 
 LOGGER = logging.getLogger(__name__)
@@ -29,18 +31,35 @@ BATCHES_AT_ONCE = 8
 BATCHES_OF_ACCOUNT = 2
 """Batches of one account in the database at once."""
 
-Execute = Callable[[str, Sequence[Work]], Awaitable[None]]
+SECOND_BATCH_MIN = 64
+"""How many must wait before a second batch of an account is begun beside one that works."""
+
+STUCK_SECONDS = 0.1
+"""How long a batch may wait for its locks before those that come after it no longer wait for it."""
+
+Execute = Callable[[str, Sequence[Work], OnLocked], Awaitable[None]]
 
 
 class _Line:
-    """The work of one account: what waits, the tasks that commit it, and whether one of them waits for company."""
+    """The work of one account: what waits, the tasks that commit it, and whether one of them waits for company.
 
-    __slots__ = ("gathering", "queue", "runners")
+    `stuck` holds a mark for each batch that has waited long for its locks, and still does.
+    """
+
+    __slots__ = ("gathering", "queue", "runners", "stuck")
 
     def __init__(self) -> None:
         self.queue: deque[Work] = deque()
         self.runners: set[asyncio.Task[None]] = set()
         self.gathering = False
+        self.stuck: set[object] = set()
+
+    def has_work_for(self, runners: int) -> bool:
+        """Whether enough waits for so many runners; a single one never leaves anything behind."""
+        if runners > BATCHES_OF_ACCOUNT:
+            return False
+        waits = len(self.queue)
+        return waits > 0 if runners == 1 or self.stuck else waits >= SECOND_BATCH_MIN
 
 
 class GroupCommit:
@@ -80,7 +99,11 @@ class GroupCommit:
         self.waiting += len(works)
         line = self._lines.setdefault(account_id, _Line())
         line.queue.extend(works)
-        if not line.gathering and len(line.runners) < BATCHES_OF_ACCOUNT:
+        self._begin(account_id, line)
+
+    def _begin(self, account_id: str, line: _Line) -> None:
+        """Begin another runner, if there is work for it."""
+        if not line.gathering and line.has_work_for(len(line.runners) + 1):
             line.gathering = True
             line.runners.add(asyncio.create_task(self._run(account_id, line), name=f"commit {account_id}"))
 
@@ -106,12 +129,12 @@ class GroupCommit:
         try:
             await asyncio.sleep(LINGER_SECONDS)
             line.gathering = False
-            while queue:
+            while line.has_work_for(len(line.runners)):
                 async with self._free:
                     # While a batch waited for its turn another runner may have taken all.
                     batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]
                     if batch:
-                        await self._execute(account_id, batch)
+                        await self._carry_out(account_id, line, batch)
         except BaseException as error:
             line.gathering = False
             told = error if isinstance(error, Exception) else StoreUnavailable("the server is stopping")
@@ -123,6 +146,24 @@ class GroupCommit:
             LOGGER.error("a batch of %s broke the door", account_id, exc_info=error)
         finally:
             self._leave(account_id, line)
+
+    async def _carry_out(self, account_id: str, line: _Line, batch: Sequence[Work]) -> None:
+        """Run one batch; when it waits long for its locks, those behind it go on without it."""
+        mark = object()
+
+        def stuck() -> None:
+            line.stuck.add(mark)
+            self._begin(account_id, line)
+
+        def locked() -> None:
+            timer.cancel()
+            line.stuck.discard(mark)
+
+        timer = asyncio.get_running_loop().call_later(STUCK_SECONDS, stuck)
+        try:
+            await self._execute(account_id, batch, locked)
+        finally:
+            locked()
 
     def _leave(self, account_id: str, line: _Line) -> None:
         """A runner ends; nothing may come in between its last look into the queue and this."""

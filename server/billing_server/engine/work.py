@@ -135,8 +135,15 @@ class Woken(msgspec.Struct, frozen=True, kw_only=True):
     refunds: tuple[Refund, ...] = ()
 
 
+OnLocked = Callable[[], None]
+"""Is told that a batch holds all locks of its books: from now on it works."""
+
 OnClaimed = Callable[[int], None]
 """Is told how many books a batch has found due and locked."""
+
+
+def nobody_asks() -> None:
+    """Whether a batch has its locks matters to nobody."""
 
 
 def nobody_waits(_claimed: int) -> None:
