@@ -257,3 +257,25 @@ async def test_a_young_table_gets_statistics_after_its_first_rows(
     await administrator.execute("DROP TABLE young")
     await statistics.close()
     assert rows == 600
+
+
+async def test_a_table_whose_statistics_know_of_its_rows_is_not_sampled_again(
+    database_url: str, administrator: asyncpg.Connection
+) -> None:
+    await administrator.execute("CREATE TABLE known AS SELECT 1 AS number FROM generate_series(1, 600)")
+    # Autovacuum must not be faster than what is tested.
+    await administrator.execute("ALTER TABLE known SET (autovacuum_enabled = off); ANALYZE known")
+    await administrator.execute("UPDATE known SET number = 2")
+    statistics = Statistics(database_url)
+
+    sampled = []
+    for rows in (600, 10_000):
+        statistics.note({"known": rows})
+        assert statistics._task is not None
+        await statistics._task
+        values = "SELECT most_common_vals::text FROM pg_stats WHERE tablename = 'known'"
+        sampled.append(await administrator.fetchval(values))
+
+    await administrator.execute("DROP TABLE known")
+    await statistics.close()
+    assert sampled == ["{1}", "{2}"]

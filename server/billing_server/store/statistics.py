@@ -4,7 +4,8 @@ Plans are made once per statement and kept. Made while a table was all but empty
 whole share of it for each row that it looks for, which is nothing then and ruinous some thousand rows later.
 New statistics make all sessions plan anew; autovacuum gathers them within a minute or so, which is too late
 for an import that begins with an empty database. So a process asks for them itself, when it has written its
-first rows to a table.
+first rows to a table. A table whose statistics know of that many rows already is left to autovacuum, or each start of a
+process would have all tables sampled again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ LOGGER = logging.getLogger(__name__)
 
 _MARKS: Final = (500, 10_000)
 """Rows at which a table is analyzed: enough to see which columns tell rows apart, and then well."""
+
+_ROWS_KNOWN: Final = """
+SELECT c.reltuples FROM pg_class AS c
+WHERE c.oid = $1::text::regclass AND EXISTS (
+    SELECT FROM pg_stats AS s WHERE s.schemaname = 'public' AND s.tablename = $1
+)
+"""
+"""How many rows there were when a table's columns were last sampled, or when only its rows were counted later."""
 
 _SECONDS_MAX: Final = 30.0
 
@@ -63,7 +72,10 @@ class Statistics:
             try:
                 await connection.execute("SET client_min_messages = error")
                 while self._waiting:
-                    await connection.execute(f"ANALYZE {self._waiting.pop()}", timeout=_SECONDS_MAX)
+                    table = self._waiting.pop()
+                    known = await connection.fetchval(_ROWS_KNOWN, table, timeout=_SECONDS_MAX)
+                    if known is None or known < self._written[table]:
+                        await connection.execute(f"ANALYZE {table}", timeout=_SECONDS_MAX)
             finally:
                 connection.terminate()
         except DRIVER_ERRORS as error:
