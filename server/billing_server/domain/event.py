@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
-from operator import attrgetter
+from collections.abc import Mapping
+from itertools import compress
+from operator import is_not
 from typing import Any, Literal
 
 import msgspec
@@ -93,29 +93,15 @@ INTERNAL: Mapping[type[msgspec.Struct], frozenset[str]] = {
 _VERSION_ONLY = frozenset({"version"})
 
 
-class _Visible:
-    """The fields of a struct whose changes are told, and a reader of all their values at once."""
-
-    __slots__ = ("names", "values")
-
-    def __init__(self, struct: type[msgspec.Struct]) -> None:
-        internal = INTERNAL.get(struct, _VERSION_ONLY)
-        self.names = tuple(name for name in struct.__struct_fields__ if name not in internal)
-        first, *others = self.names
-        self.values: Callable[[Any], tuple[Any, ...]] = (
-            attrgetter(first, *others) if others else lambda item: (getattr(item, first),)
-        )
-
-
-_visible = cache(_Visible)
-
-
 def previous_attributes(old: msgspec.Struct, new: msgspec.Struct) -> dict[str, Any]:
     """The attributes that differ, with their old values: arrays whole, nested objects only changed keys."""
     changed: dict[str, Any] = {}
-    visible = _visible(type(old))
-    for name, before, after in zip(visible.names, visible.values(old), visible.values(new), strict=True):
-        if before is after or before == after:
+    internal = INTERNAL.get(type(old), _VERSION_ONLY)
+    olds, news = msgspec.structs.astuple(old), msgspec.structs.astuple(new)
+    # What is the same object is left out before anything else is asked: that is nearly all of it.
+    other = compress(zip(old.__struct_fields__, olds, news, strict=True), map(is_not, olds, news))
+    for name, before, after in other:
+        if name in internal or before == after:
             continue
         if isinstance(before, msgspec.Struct) and type(before) is type(after):
             changed[name] = previous_attributes(before, after)

@@ -6,7 +6,6 @@ They are written by `Unit.save`. Their payload is opaque here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -123,14 +122,6 @@ class _Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EVERYTHING: Final = EventFilter()
-
-_row_values = attrgetter(*EventRow.__struct_fields__)
-
-
-def row_of(event: EventRow) -> tuple[object, ...]:
-    """An event as a value of the type `event_row_2`."""
-    values: tuple[object, ...] = _row_values(event)
-    return values
 
 
 async def head(connection: Connection, account_id: str) -> int:

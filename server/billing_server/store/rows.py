@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import asyncpg
 import msgspec
+from msgspec.structs import astuple
 
 from billing_server.store.queries import Queries, read_queries
 
@@ -103,7 +104,6 @@ class Rows(Generic[T]):
         self.sql_types = {name: _sql_type(hints[name]) for name in self.fields}
         self.table = table
         self._derived = tuple((derived or {}).values())
-        self._values = attrgetter(*self.fields)
         self._decode = _reader_of(
             struct,
             {
@@ -129,7 +129,7 @@ class Rows(Generic[T]):
 
     def changed(self, before: T, after: T) -> tuple[int, ...]:
         """Which fields are no longer the same object, by their places in the struct."""
-        return tuple(compress(self._indexes, map(is_not, self._values(before), self._values(after))))
+        return tuple(compress(self._indexes, map(is_not, astuple(before), astuple(after))))
 
     def update_of(self, changed: tuple[int, ...]) -> _Update | None:
         """The statement that writes just some fields, and what is derived; None when there are too many kinds."""
@@ -142,8 +142,8 @@ class Rows(Generic[T]):
     def encode(self, items: Sequence[T]) -> list[tuple[object, ...]]:
         """The rows of some structs, derived columns included, ready to be one array parameter."""
         if not self._derived:
-            return list(map(self._values, items))
-        return [(*self._values(item), *[derive(item) for derive in self._derived]) for item in items]
+            return list(map(astuple, items))
+        return [(*astuple(item), *[derive(item) for derive in self._derived]) for item in items]
 
     def decode(self, records: Iterable[asyncpg.Record], skip: int = 0) -> list[T]:
         """The structs of some records, whose columns from `skip` on are `{columns}`."""

@@ -4,7 +4,8 @@ Plans are made once per statement and kept. Made while a table was all but empty
 whole share of it for each row that it looks for, which is nothing then and ruinous some thousand rows later.
 New statistics make all sessions plan anew; autovacuum gathers them within a minute or so, which is too late
 for an import that begins with an empty database. So a process asks for them itself, when it has written its
-first rows to a table.
+first rows to a table. One that was sampled at such a size, and has not doubled since, is left to autovacuum; or each
+process that starts would have all large tables sampled again.
 """
 
 from __future__ import annotations
@@ -25,8 +26,14 @@ LOGGER = logging.getLogger(__name__)
 _MARKS: Final = (20, 500, 10_000)
 """Rows at which a table is analyzed: enough to prefer its keys, to see which columns tell rows apart, and then well."""
 
-_IS_YOUNGER: Final = "SELECT reltuples < $2 FROM pg_class WHERE oid = $1::text::regclass"
-"""Whether PostgreSQL has seen fewer rows of a table. It has seen more where other processes have written before."""
+_SAMPLED: Final = """
+SELECT c.reltuples >= $2 AND pg_relation_size(c.oid) <= 2 * c.relpages * current_setting('block_size')::bigint
+FROM pg_class AS c
+WHERE c.oid = $1::text::regclass AND EXISTS (
+    SELECT FROM pg_stats AS s WHERE s.schemaname = 'public' AND s.tablename = $1
+)
+"""
+"""Whether a table was sampled when it had so many rows, and has not more than doubled since."""
 
 _SECONDS_MAX: Final = 30.0
 
@@ -67,7 +74,8 @@ class Statistics:
                 await connection.execute("SET client_min_messages = error")
                 while self._waiting:
                     table = self._waiting.pop()
-                    if await connection.fetchval(_IS_YOUNGER, table, self._written[table], timeout=_SECONDS_MAX):
+                    rows = float(self._written[table])
+                    if not await connection.fetchval(_SAMPLED, table, rows, timeout=_SECONDS_MAX):
                         await connection.execute(f"ANALYZE {table}", timeout=_SECONDS_MAX)
             finally:
                 connection.terminate()

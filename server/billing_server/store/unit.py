@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import astuple
 
 from billing_server.domain.account import Account, ApiKey
 from billing_server.domain.automation import Automation
@@ -168,7 +169,7 @@ class Unit:
         await self._save_idempotency(idempotency)
         if not events:
             return None
-        rows = list(map(event_log.row_of, events))
+        rows = list(map(astuple, events))
         position: int | None = await self._connection.fetchval(
             event_log.QUERIES["append"], self.account_id, len(rows), rows, self.opening.now
         )

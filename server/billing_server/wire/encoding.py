@@ -31,7 +31,7 @@ from billing_server.wire.shapes import Shape
 _KNOWN: Final = 1_024
 """How many written values each field remembers whose values are often the same."""
 
-_ALIKE: Final = frozenset({"currency", "description", "price"})
+ALIKE: Final = frozenset({"currency", "description", "price"})
 """Texts that many objects share. Remembering them, versions and instants makes the events of a billing run a fifth
 cheaper."""
 
@@ -110,7 +110,7 @@ class ModelEncoder:
 
 def _field(member: Member, encoders: Mapping[type[msgspec.Struct], ModelEncoder]) -> Field:
     write, inline, tag = _writer(member, encoders), None, b""
-    if member.wire_name == member.name and not member.instant and member.name not in _ALIKE:
+    if member.wire_name == member.name and not member.instant and member.name not in ALIKE:
         inline = member.shape.kind if member.shape.kind in ("text", "integer") else None
         tag = tag_of(member.descriptor)
     return Field(member.name, _shows_zero(member), write, inline, tag)
@@ -163,7 +163,7 @@ def _single_writer(
     if shape.struct is not None:
         return _sized_writer(number, encoders[shape.struct].serialize)
     write = _sized_writer(number, _CONTENTS[shape.kind])
-    return lru_cache(_KNOWN)(write) if member.name in _ALIKE else write
+    return lru_cache(_KNOWN)(write) if member.name in ALIKE else write
 
 
 def _sized_writer(number: int, content: Write) -> Write:
