@@ -10,7 +10,7 @@ import pytest
 
 from billing_server.domain import commands as c
 from billing_server.domain.account import EmailSettings, OverduePolicy
-from billing_server.domain.catalog import Recurring
+from billing_server.domain.catalog import CurrencyOption, Recurring
 from billing_server.domain.dunning import RetryPolicy
 from billing_server.domain.errors import InvalidArgument
 from billing_server.domain.pricing import Tier, TransformQuantity
@@ -59,6 +59,8 @@ GOOD = [
     (PRICE, {"transform_quantity": TransformQuantity(divide_by=10, round="up")}),
     (TIERED, {}),
     (TIERED, {"tiers": (Tier(up_to=None, unit_amount=None),), "tiers_mode": "volume"}),
+    (PRICE, {"currency_options": (CurrencyOption(currency="eur", unit_amount=Decimal(1)),)}),
+    (TIERED, {"currency_options": (CurrencyOption(currency="eur", tiers=TIERS),)}),
     (PRICE_UPDATE, {"lookup_key": "gold", "transfer_lookup_key": True}),
     (PRICE_UPDATE, {"lookup_key": None, "active": False}),
 ]
@@ -152,6 +154,48 @@ BAD = [
     (TIERED, {"tiers": (Tier(None, Decimal(-1)),)}, "tiers[0].unit_amount", "amount_too_small"),
     (TIERED, {"tiers": (TIERS[0], Tier(None, None, -1))}, "tiers[1].flat_amount", "amount_too_small"),
     (TIERED, {"tiers": (Tier(0, None), TIERS[1])}, "tiers[0].up_to", "amount_too_small"),
+    (
+        PRICE,
+        {"currency_options": (CurrencyOption(currency="eur"),)},
+        "currency_options[0].unit_amount",
+        "parameter_missing",
+    ),
+    (
+        PRICE,
+        {"currency_options": (CurrencyOption(currency="eur", unit_amount=Decimal(1), tiers=TIERS),)},
+        "currency_options[0].tiers",
+        "parameters_exclusive",
+    ),
+    (
+        PRICE,
+        {"currency_options": (CurrencyOption(currency="eur", unit_amount=Decimal(-1)),)},
+        "currency_options[0].unit_amount",
+        "amount_too_small",
+    ),
+    (
+        PRICE,
+        {"currency_options": (CurrencyOption(currency="", unit_amount=Decimal(1)),)},
+        "currency_options[0].currency",
+        "parameter_missing",
+    ),
+    (
+        PRICE,
+        {"currency_options": (CurrencyOption(currency="usd", unit_amount=Decimal(1)),)},
+        "currency_options[0].currency",
+        "parameters_exclusive",
+    ),
+    (
+        PRICE,
+        {"currency_options": (CurrencyOption(currency="eur", unit_amount=Decimal(1)),) * 2},
+        "currency_options[1].currency",
+        "parameters_exclusive",
+    ),
+    (
+        TIERED,
+        {"currency_options": (CurrencyOption(currency="eur", tiers=(TIERS[0], *TIERS)),)},
+        "currency_options[0].tiers",
+        "parameter_invalid",
+    ),
     (PRICE_UPDATE, {"nickname": "x" * 251}, "nickname", "parameter_invalid"),
     (PRICE_UPDATE, {"transfer_lookup_key": True}, "lookup_key", "parameter_missing"),
     (PRICE_UPDATE, {"etag": "x" * 256}, "etag", "parameter_invalid"),

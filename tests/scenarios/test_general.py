@@ -18,6 +18,32 @@ async def test_83_anchor_on_the_31st(client: BillingClient) -> None:
     assert created == [1706695200, 1709200800, 1711879200, 1714471200]
 
 
+async def test_one_price_in_two_currencies(client: BillingClient) -> None:
+    """What is asked for, previewed, forecast, billed and told is the option; another customer pays the price's own."""
+    world = await World.begin(client, "2025-01-01")
+    price = await world.price(1000, currency_options=[{"currency": "eur", "unit_amount": "900"}])
+    shown = await world.call("catalog", "GetPrice", id=price)
+    assert [(option.currency, option.unit_amount) for option in shown.currency_options] == [("eur", "900")]
+
+    customer = await world.customer()
+    wanted = {"customer": customer, "items": [{"price": price, "quantity": 2}], "currency": "eur"}
+    preview = await world.call("subscriptions", "PreviewSubscriptionInvoice", create=wanted)
+    subscription = await world.call("subscriptions", "CreateSubscription", **wanted)
+    first = await world.latest(subscription.id)
+    assert (subscription.currency, preview.total, first.total, first.currency) == ("eur", 1800, 1800, "eur")
+    forecast = await world.call("subscriptions", "ForecastSubscription", id=subscription.id, until="2025-02-02")
+    paid = [event.invoice for event in forecast.events if event.type == "invoice.paid"]
+    assert [(invoice.total, invoice.currency) for invoice in paid] == [(1800, "eur")]
+    await world.advance("2025-02-02")
+    renewal = await world.latest(subscription.id)
+    assert (renewal.total, word(renewal, "status")) == (1800, "paid")
+
+    other = await world.subscribe(await world.customer(), price)
+    assert (other.currency, (await world.latest(other.id)).total) == ("usd", 1000)
+    with pytest.raises(InvalidArgument, match="this customer is billed in eur; use eur, or another customer for usd"):
+        await world.subscribe(customer, price, currency="usd")
+
+
 async def test_84_yearly_from_a_leap_day(client: BillingClient) -> None:
     world = await World.begin(client, "2024-02-29")
     subscription = await world.subscribe(await world.customer(), await world.price(12000, "year"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from billing_server.store import migrate as runner
 from billing_server.store.migrate import (
     DatabaseNewer,
+    DatabaseUnusable,
     MigrationChanged,
     MigrationFailed,
     MigrationFilesInvalid,
@@ -47,6 +50,14 @@ def folder(tmp_path: Path) -> Path:
     for name, sql in FILES.items():
         (tmp_path / name).write_text(sql)
     return tmp_path
+
+
+def with_role(database_url: str, role: str) -> str:
+    """The same database, for another role."""
+    parts = urlsplit(database_url)
+    login = {"user": role, "password": "made up"}
+    query = urlencode(dict(parse_qsl(parts.query)) | login)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query))
 
 
 async def fetch_letters(database_url: str) -> list[str]:
@@ -355,3 +366,40 @@ def test_each_file_of_the_project_says_which_programs_go_on_after_it() -> None:
     """Those before 0008 could not say it yet, and are never edited."""
     migrations = read_migrations(migrations_folder())
     assert [migration.name for migration in migrations[7:] if migration.needs is None] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        pytest.param(
+            lambda _: "postgresql://someone:secret@127.0.0.1:1/billing", "Connect call failed", id="no server"
+        ),
+        pytest.param(
+            lambda url: re.sub(r"/\w+\?", "/no_such_one?", url), '"no_such_one" does not exist', id="database"
+        ),
+        pytest.param(lambda url: with_role(url, "stranger"), '"stranger"', id="role"),
+    ],
+)
+async def test_a_database_that_does_not_let_in_is_told_with_the_way_out(
+    empty_database_url: str, change: Callable[[str], str], told: str
+) -> None:
+    with pytest.raises(DatabaseUnusable, match=f"(?s)^No connection.*{told}.*BILLING_DATABASE_URL") as refused:
+        await migrate(change(empty_database_url))
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_role_that_may_not_make_tables_is_told_what_it_needs(empty_database_url: str) -> None:
+    owner = await asyncpg.connect(empty_database_url)
+    await owner.execute("CREATE ROLE guest LOGIN PASSWORD 'made up'")
+    try:
+        with pytest.raises(DatabaseUnusable, match=r"permission denied .* Make it the owner"):
+            await migrate(with_role(empty_database_url, "guest"))
+    finally:
+        await owner.execute("DROP ROLE guest")
+        await owner.close()
+
+
+async def test_a_postgresql_that_is_too_old_is_named(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "OLDEST_POSTGRES", 99)
+    with pytest.raises(DatabaseUnusable, match=r"PostgreSQL \d\d; it has to be 99 or newer"):
+        await migrate(empty_database_url)

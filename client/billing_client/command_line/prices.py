@@ -9,6 +9,7 @@ import typer
 
 from billing.v1.catalog_model_pb2 import (
     BillingScheme,
+    CurrencyOption,
     Interval,
     Recurring,
     Tier,
@@ -49,6 +50,9 @@ def create(
     package_round: Annotated[str, typer.Option(help="Packages that are not full: up or down.")] = "up",
     nickname: Annotated[str, typer.Option(help="Name for the account's own people.")] = "",
     lookup_key: Annotated[str, typer.Option(help="Name that applications find it by.")] = "",
+    also: Annotated[
+        list[str] | None, typer.Option(help="CURRENCY=AMOUNT in another currency, such as eur=27.00; may be repeated.")
+    ] = None,
     metadata: Metadata = None,
 ) -> None:
     """Create a price: per unit, or in tiers."""
@@ -68,8 +72,14 @@ def create(
         request.billing_scheme = BillingScheme.BILLING_SCHEME_TIERED
         request.tiers_mode = enum_value(TiersMode, tiers_mode, "--tiers-mode")
         request.tiers.extend(_tiers(tier, currency))
+        if also:
+            raise typer.BadParameter("takes no tiers; create such a price by the API.", param_hint="--also")
     else:
         request.unit_amount = unit_amount(amount, currency, "--amount")
+        request.currency_options.extend(
+            CurrencyOption(currency=other.lower(), unit_amount=unit_amount(text, other, "--also"))
+            for other, text in pairs(also, "--also").items()
+        )
     if divide_by is not None:
         rounding = enum_value(TransformQuantityRound, package_round, "--package-round")
         request.transform_quantity.CopyFrom(TransformQuantity(divide_by=divide_by, round=rounding))

@@ -81,6 +81,7 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "AutomationRunStep": ("type", "scheduled_at", "executed_at", "ended_at", "result", "explanation"),
     "Recipe": ("name", "title", "trigger"),
     "RecipeParameter": ("name", "required", "default_value", "description"),
+    "CurrencyOption": ("currency", "unit_amount"),
     "Tier": ("up_to", "unit_amount", "flat_amount"),
 }
 

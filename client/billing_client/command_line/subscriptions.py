@@ -62,6 +62,7 @@ def create(
     context: typer.Context,
     customer: Annotated[str, typer.Argument(help="Id of the customer.", show_default=False)],
     price: Items = None,
+    currency: Annotated[str, typer.Option(help="ISO 4217 code; else the customer's, or the price's own.")] = "",
     days_until_due: Annotated[
         int | None, typer.Option(help="Send invoices, due after so many days, instead of charging.")
     ] = None,
@@ -79,6 +80,7 @@ def create(
     request = CreateSubscriptionRequest(
         customer=customer,
         items=_items(price or ()),
+        currency=currency.lower(),
         collection_method=_collection(days_until_due),
         days_until_due=days_until_due,
         payment_behavior=enum_value(PaymentBehavior, payment_behavior, "--payment-behavior"),

@@ -107,8 +107,9 @@ def _subscription_amount(condition: Condition, subject: Subject) -> _Verdict:
 
 def period_amount(subscription: Subscription, catalog: Catalog) -> int:
     """What a whole period of the subscription costs, in minor units of its currency; usage is not known ahead."""
+    seen = catalog.in_currency(subscription.currency)
     return sum(
-        amount_for_quantity(catalog.price(item.price), item.quantity)
+        amount_for_quantity(seen.price(item.price), item.quantity)
         for item in subscription.items
         if item.quantity is not None
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from operator import is_
 from typing import Literal
 
 import msgspec
@@ -49,6 +50,15 @@ class Recurring(msgspec.Struct, frozen=True, kw_only=True):
     trial_period_days: int | None = None
 
 
+class CurrencyOption(msgspec.Struct, frozen=True, kw_only=True):
+    """What a price costs in another currency, by the price's own billing scheme."""
+
+    currency: str
+    unit_amount: Decimal | None = None
+    tiers: tuple[Tier, ...] = ()
+    tax_behavior: TaxBehavior = "unspecified"
+
+
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     """What a product costs (semantics 1). `unit_amount` is in minor units and may carry up to 12 decimals."""
 
@@ -67,8 +77,24 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     transform_quantity: TransformQuantity | None = None
     lookup_key: str | None = None
     tax_behavior: TaxBehavior = "unspecified"
+    currency_options: tuple[CurrencyOption, ...] = ()
     metadata: dict[str, str] = {}
     version: int = 1
+
+    def in_currency(self, currency: str) -> Price:
+        """The price as it is in a currency that it has an option for; else in its own."""
+        if currency == self.currency:
+            return self
+        for option in self.currency_options:
+            if option.currency == currency:
+                return msgspec.structs.replace(
+                    self,
+                    currency=currency,
+                    unit_amount=option.unit_amount,
+                    tiers=option.tiers,
+                    tax_behavior=option.tax_behavior,
+                )
+        return self
 
     @property
     def metered(self) -> bool:
@@ -83,7 +109,7 @@ class Catalog:
     that are not.
     """
 
-    __slots__ = ("meters", "meters_by_event_name", "prices", "products")
+    __slots__ = ("_by_currency", "meters", "meters_by_event_name", "prices", "products")
 
     def __init__(
         self,
@@ -95,6 +121,18 @@ class Catalog:
         self.prices = prices
         self.meters: Mapping[str, Meter] = meters or {}
         self.meters_by_event_name: Mapping[str, Meter] = _by_event_name(self.meters)
+        self._by_currency: dict[str, Catalog] = {}
+
+    def in_currency(self, currency: str | None) -> Catalog:
+        """The catalog that a customer sees who is billed in a currency; None: in none yet."""
+        if currency is None:
+            return self
+        seen = self._by_currency.get(currency)
+        if seen is None:
+            prices = {key: price.in_currency(currency) for key, price in self.prices.items()}
+            as_it_is = all(map(is_, prices.values(), self.prices.values()))
+            seen = self._by_currency[currency] = self if as_it_is else Catalog(self.products, prices, self.meters)
+        return seen
 
     def price(self, price_id: str, field: str = "price") -> Price:
         """The price with this id; `ResourceMissing` naming `field` when the account has none."""

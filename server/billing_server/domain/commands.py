@@ -20,7 +20,7 @@ from billing_server.domain.account import (
 )
 from billing_server.domain.automation import Action, Condition, Trigger
 from billing_server.domain.calendar import Interval
-from billing_server.domain.catalog import BillingScheme, Recurring, TaxBehavior, TiersMode
+from billing_server.domain.catalog import BillingScheme, CurrencyOption, Recurring, TaxBehavior, TiersMode
 from billing_server.domain.customer import Address, Card, PaymentMethodType, Shipping, TaxExempt
 from billing_server.domain.dunning import RetryPolicy
 from billing_server.domain.invoice import CreditNoteReason
@@ -111,6 +111,7 @@ class CreatePrice(Command, frozen=True, kw_only=True):
     lookup_key: str | None = None
     transfer_lookup_key: bool = False
     tax_behavior: TaxBehavior = "unspecified"
+    currency_options: tuple[CurrencyOption, ...] = ()
     metadata: Metadata = {}
 
 
@@ -295,6 +296,7 @@ class ItemChange(msgspec.Struct, frozen=True, kw_only=True):
 class CreateSubscription(Command, frozen=True, kw_only=True, tag=True):
     customer: str
     items: tuple[ItemParams, ...] = ()
+    currency: str | None = None
     collection_method: CollectionMethod = "charge_automatically"
     days_until_due: int | None = None
     payment_behavior: PaymentBehavior = "allow_incomplete"

@@ -79,7 +79,7 @@ def _append(turn: Turn, invoice: Invoice, item: InvoiceItem) -> None:
 def _priced(turn: Turn, command: CreateInvoiceItem) -> tuple[int, int | None, str, str]:
     """(amount, unit amount, currency, text) of an item given by a price, a unit amount or an amount."""
     if command.price is not None:
-        price = turn.catalog.price(command.price)
+        price = turn.catalog.in_currency(command.currency).price(command.price)
         check_one_time(price, command.currency or price.currency, "price")
         amount = check_amount(amount_for_quantity(price, command.quantity), "quantity")
         whole = price.unit_amount is not None and price.unit_amount == int(price.unit_amount)

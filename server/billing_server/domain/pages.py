@@ -44,6 +44,7 @@ _COPIED_TO_PRICE = (
     "transform_quantity",
     "lookup_key",
     "tax_behavior",
+    "currency_options",
 )
 _COPIED_TO_METER = ("display_name", "event_name", "formula", "event_time_window")
 _CHANGEABLE_PRODUCT = (*_COPIED_TO_PRODUCT, "default_price")

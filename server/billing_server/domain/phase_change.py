@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from billing_server.domain import pending_update, schedule_status, signup
 from billing_server.domain.change import change_by_schedule
 from billing_server.domain.commands import CreateSubscription, ItemChange, ItemParams, UpdateSubscription
@@ -226,21 +224,3 @@ def _fitting(subscription: Subscription, phase: Phase) -> dict[str, str]:
     surplus = max(len(merged) - KEYS_MAX, 0)
     others = [key for key in subscription.metadata if key not in phase.metadata]
     return {**phase.metadata, **dict.fromkeys(others[len(others) - surplus :], "")}
-
-
-def as_of(turn: Turn, subscription: Subscription, moment: int) -> Subscription:
-    """The subscription with the items that its schedule will have given it at a moment, for previews."""
-    schedule = schedule_status.schedule_of(turn, subscription)
-    if schedule is None:
-        return subscription
-    ahead = [phase for phase in schedule.phases[schedule.position + 1 :] if phase.start_date <= moment < phase.end_date]
-    if not ahead:
-        return subscription
-    known = {item.price: item for item in subscription.items}
-    # What only begins then has no usage so far.
-    begun = msgspec.structs.replace(subscription.items[0], usage_from=moment)
-    items = tuple(
-        msgspec.structs.replace(known.get(item.price, begun), price=item.price, quantity=item.quantity)
-        for item in ahead[0].items
-    )
-    return msgspec.structs.replace(subscription, items=items)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from billing_server.domain import cycle
+from billing_server.domain import cycle, schedule_status
 from billing_server.domain.errors import WrongState
 from billing_server.domain.invoice import Invoice
 from billing_server.domain.invoicing import (
@@ -14,7 +14,6 @@ from billing_server.domain.invoicing import (
     period_lines,
     settled_amounts,
 )
-from billing_server.domain.phase_change import as_of
 from billing_server.domain.subscription import BILLED, Subscription
 from billing_server.domain.turn import Turn
 from billing_server.domain.usage import CHARGED
@@ -29,7 +28,7 @@ def preview_renewal(turn: Turn, subscription: Subscription) -> Invoice:
             + (" and ends with its period" if cycle.ends_with_period(subscription) else ""),
             subject=subscription.id,
         )
-    subscription = as_of(turn, subscription, subscription.current_period_end)
+    subscription = _as_of(turn, subscription, subscription.current_period_end)
     period = cycle.period_from(subscription, subscription.current_period_end)
     if subscription.status == "trialing" and subscription.free_stub and period.stub:
         period = cycle.period_from(subscription, period.end)
@@ -99,3 +98,21 @@ def as_preview(turn: Turn, invoice: Invoice) -> Invoice:
         voided_at=None,
         marked_uncollectible_at=None,
     )
+
+
+def _as_of(turn: Turn, subscription: Subscription, moment: int) -> Subscription:
+    """The subscription with the items that its schedule will have given it at a moment."""
+    schedule = schedule_status.schedule_of(turn, subscription)
+    if schedule is None:
+        return subscription
+    ahead = [phase for phase in schedule.phases[schedule.position + 1 :] if phase.start_date <= moment < phase.end_date]
+    if not ahead:
+        return subscription
+    known = {item.price: item for item in subscription.items}
+    # What only begins then has no usage so far.
+    begun = msgspec.structs.replace(subscription.items[0], usage_from=moment)
+    items = tuple(
+        msgspec.structs.replace(known.get(item.price, begun), price=item.price, quantity=item.quantity)
+        for item in ahead[0].items
+    )
+    return msgspec.structs.replace(subscription, items=items)

@@ -47,6 +47,8 @@ def begin(
     What a schedule begins is never incomplete: its first invoice, unless nothing is due, is a draft for the draft
     hour and collected like a renewal (semantics 4, Schedules).
     """
+    if command.currency is not None:
+        fix_currency(turn, command.currency, "currency")
     subscription = _open(turn, command)
     subscription = msgspec.structs.replace(subscription, id=identity or subscription.id, schedule=schedule)
     _fix_currency(turn, subscription.currency)
@@ -227,11 +229,12 @@ def fix_currency(turn: Turn, currency: str, field: str) -> None:
     known = turn.customer.currency
     if known is None:
         turn.updated(turn.alter(turn.customer, currency=currency))
+        turn.catalog = turn.pages.catalog.in_currency(currency)
     elif known != currency:
         raise invalid(
             field,
             "currency_mismatch",
-            f"this customer is billed in {known}; create another customer for {currency}",
+            f"this customer is billed in {known}; use {known}, or another customer for {currency}",
         )
 
 

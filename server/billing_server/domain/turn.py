@@ -142,7 +142,7 @@ class Turn:
         self.wall_now = wall_now
         self.pages = pages
         self.settings = pages.account.settings
-        self.catalog = pages.catalog
+        self.catalog = pages.catalog.in_currency(book.customer.currency)
         self.new_id = new_id
         self.cause = cause
         self.events: list[Event] = []

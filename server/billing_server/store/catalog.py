@@ -7,7 +7,7 @@ from billing_server.store.listing import Filter
 from billing_server.store.rows import Rows
 
 PRODUCTS = Rows(Product, "product", "products", "product_row")
-PRICES = Rows(Price, "price", "prices", "price_row")
+PRICES = Rows(Price, "price", "prices", "price_row_2")
 
 
 class ProductFilter(Filter[Product], frozen=True, kw_only=True):

@@ -31,6 +31,9 @@ import asyncpg
 
 LOGGER = logging.getLogger(__name__)
 
+OLDEST_POSTGRES: Final = 15
+"""The oldest major version of PostgreSQL whose SQL has all that the engine uses."""
+
 # Two processes that start at once must not both migrate. `pg_advisory_lock` would wait inside a query, whose
 # snapshot CREATE INDEX CONCURRENTLY waits for in turn: a deadlock. So the lock is polled for.
 _LOCK_KEY = 0x62696C6C
@@ -82,6 +85,10 @@ WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace
 """
 
 
+_LOST: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError)
+_REFUSALS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
 class MigrationError(Exception):
     """The database was not brought to this program's schema; the message says why and what to do."""
 
@@ -104,6 +111,10 @@ class OlderServersRun(MigrationError):
 
 class MigrationFailed(MigrationError):
     """PostgreSQL refused a migration."""
+
+
+class DatabaseUnusable(MigrationError):
+    """PostgreSQL cannot be reached, does not let this role in or work, or is too old."""
 
 
 class MigrationLockTimeout(MigrationError):
@@ -163,11 +174,10 @@ async def migrate(database_url: str, folder: Path | None = None) -> list[str]:
 
     Safe to call from many processes at once: one applies, the others wait and find nothing to do. A database that
     has more than these migrations is left alone, if it still serves a program that knows no more. The
-    connecting role must own the schema. Raises MigrationError and, where the database cannot be reached,
-    whatever asyncpg raises.
+    connecting role must own the schema. Raises MigrationError.
     """
     migrations = read_migrations(folder or migrations_folder())
-    connection = await asyncpg.connect(database_url, timeout=30, statement_cache_size=0)
+    connection = await _connect(database_url)
     try:
         # The role's own limits are for the engine's short transactions, not for building an index.
         await connection.execute("SET statement_timeout = 0; SET client_min_messages = warning")
@@ -176,8 +186,33 @@ async def migrate(database_url: str, folder: Path | None = None) -> list[str]:
             return await _apply_missing(connection, migrations)
         finally:
             await connection.execute(f"SELECT pg_advisory_unlock({_LOCK_KEY})")
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseUnusable(
+            f"The role of BILLING_DATABASE_URL may not change the database's schema: {error}. Make it the owner of the "
+            "database, or of the schema that its search_path begins with."
+        ) from error
+    except _LOST as error:
+        raise DatabaseUnusable(f"The database went away while it was migrated: {error}. Start again.") from error
     finally:
         await connection.close(timeout=10)
+
+
+async def _connect(database_url: str) -> asyncpg.Connection:
+    try:
+        connection = await asyncpg.connect(database_url, timeout=30, statement_cache_size=0)
+    except _REFUSALS as error:
+        raise DatabaseUnusable(
+            f"No connection to the database: {str(error) or 'it does not answer'}. See whether PostgreSQL runs there, "
+            "and whether BILLING_DATABASE_URL names the host, database, user and password that it knows."
+        ) from error
+    version = connection.get_server_version().major
+    if version < OLDEST_POSTGRES:
+        await connection.close(timeout=10)
+        raise DatabaseUnusable(
+            f"The database is PostgreSQL {version}; it has to be {OLDEST_POSTGRES} or newer. Upgrade it, or name "
+            "another one in BILLING_DATABASE_URL."
+        )
+    return connection
 
 
 async def announce(connection: asyncpg.Connection) -> None:

@@ -38,7 +38,7 @@ from billing.v1 import (
 from billing_server.domain import commands
 from billing_server.domain.account import Account, ApiKey, EmailSettings, OverduePolicy, Settings
 from billing_server.domain.automation import Action, Automation, AutomationRun, Condition, RunStep
-from billing_server.domain.catalog import Price, Product, Recurring
+from billing_server.domain.catalog import CurrencyOption, Price, Product, Recurring
 from billing_server.domain.commands import ItemChange, ItemParams, PhaseDuration, PhaseParams
 from billing_server.domain.customer import (
     Address,
@@ -140,6 +140,7 @@ MODELS: Mapping[type[msgspec.Struct], tuple[type[Message], Internal]] = {
     ApiKey: (account_model_pb2.ApiKey, NO_ETAG),
     Product: (catalog_model_pb2.Product, NOTHING),
     Price: (catalog_model_pb2.Price, NOTHING),
+    CurrencyOption: (catalog_model_pb2.CurrencyOption, NOTHING),
     Recurring: (catalog_model_pb2.Recurring, NOTHING),
     Tier: (catalog_model_pb2.Tier, NOTHING),
     TransformQuantity: (catalog_model_pb2.TransformQuantity, NOTHING),

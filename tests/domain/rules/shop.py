@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from billing_server.domain.calendar import Interval
-from billing_server.domain.catalog import Catalog, Price, Product, Recurring, UsageType
+from billing_server.domain.catalog import Catalog, CurrencyOption, Price, Product, Recurring, UsageType
 from billing_server.domain.meter import Meter, MeterFormula
 from billing_server.domain.pricing import Tier, TransformQuantity
 
@@ -134,7 +134,29 @@ _PRICES = (
     ),
     _price("M_PACK10_UP", 500, "month", transform_quantity=TransformQuantity(divide_by=10, round="up")),
     _price("M_PACK10_DOWN", 500, "month", transform_quantity=TransformQuantity(divide_by=10, round="down")),
+    _price(
+        "M10_OR_9_EUR",
+        1000,
+        "month",
+        currency_options=(
+            CurrencyOption(currency="eur", unit_amount=Decimal(900), tax_behavior="inclusive"),
+            CurrencyOption(currency="jpy", unit_amount=Decimal(1500)),
+        ),
+    ),
+    _price(
+        "M20_OR_18_EUR", 2000, "month", currency_options=(CurrencyOption(currency="eur", unit_amount=Decimal(1800)),)
+    ),
+    _price(
+        "M_GRADUATED_OR_EUR",
+        None,
+        "month",
+        billing_scheme="tiered",
+        tiers_mode="graduated",
+        tiers=(Tier(10, Decimal(100)), Tier(None, Decimal(50), 500)),
+        currency_options=(CurrencyOption(currency="eur", tiers=(Tier(5, Decimal(90)), Tier(None, Decimal(40), 450))),),
+    ),
     _price("SETUP", 2000, None),
+    _price("SETUP_OR_EUR", 2000, None, currency_options=(CurrencyOption(currency="eur", unit_amount=Decimal(1700)),)),
     _price("SETUP_EUR", 2000, None, currency="eur"),
     _price("SETUP_OLD", 2000, None, active=False),
 )

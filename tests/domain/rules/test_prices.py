@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.domain.rules.sights import events, invoice, refused, sub, totals
-from tests.domain.rules.steps import Row, row, subscribe, to, update
+from tests.domain.rules.steps import Row, bill, item, row, subscribe, to, update
 
 ROWS = [
     row("per unit, times the quantity", subscribe(("M10", 3)), totals(3000)),
@@ -36,6 +36,46 @@ ROWS = [
         invoice(status="paid", total=0, billing_reason="subscription_create"),
     ),
     row("metered beside licensed", subscribe("M31", "M_METERED"), totals(3100)),
+    row("several currencies: the price's own", subscribe("M10_OR_9_EUR"), totals(1000), invoice(currency="usd")),
+    row(
+        "several currencies: the one that is asked for, for good",
+        subscribe("M10_OR_9_EUR", currency="eur"),
+        sub(currency="eur"),
+        totals(900),
+        invoice(currency="eur"),
+        subscribe("M20_OR_18_EUR"),
+        invoice(currency="eur", total=1800),
+    ),
+    row(
+        "several currencies: that of the customer, and of what is renewed and changed",
+        subscribe("M31_EUR"),
+        subscribe("M10_OR_9_EUR"),
+        sub(currency="eur"),
+        invoice(total=900, currency="eur"),
+        to("2025-01-17"),
+        update(price="M20_OR_18_EUR", proration_behavior="always_invoice"),
+        invoice(lines=[900, -450], currency="eur"),
+        to("2025-02-01 12:00"),
+        invoice(total=1800, currency="eur"),
+        start="2025-01-01 12:00",
+    ),
+    row("a zero-decimal option", subscribe("M10_OR_9_EUR", currency="jpy"), totals(1500), invoice(currency="jpy")),
+    row(
+        "tiers of the currency",
+        subscribe(("M_GRADUATED_OR_EUR", 12), currency="eur"),
+        totals(5 * 90 + 450 + 7 * 40),
+    ),
+    row(
+        "one-off prices that ride along have the currency, too",
+        subscribe("M10_OR_9_EUR", currency="eur", add_invoice_items=["SETUP_OR_EUR"]),
+        invoice(lines=[900, 1700], currency="eur"),
+    ),
+    row(
+        "an item of a one-off price before the customer has a currency",
+        item(price="SETUP_OR_EUR", currency="eur"),
+        bill(pending_invoice_items_behavior="include"),
+        invoice(total=1700, currency="eur"),
+    ),
     row(
         "less than the minimum charge is not collected: it is owed",
         subscribe("M_CENTS"),
@@ -59,6 +99,23 @@ REFUSALS = [
     row("inactive prices are not sold", subscribe("M_OLD"), refused("price_inactive", "items[0].price")),
     row("unknown prices", subscribe("M10", "M_NONE"), refused("resource_missing", "items[1].price")),
     row("two currencies", subscribe("M31", "M31_EUR"), refused("currency_mismatch", "items[1].price")),
+    row(
+        "a price without the currency that is asked for",
+        subscribe("M10", currency="eur"),
+        refused("currency_mismatch", "items[0].price"),
+    ),
+    row(
+        "a currency that is not the customer's",
+        subscribe("M31"),
+        subscribe("M10_OR_9_EUR", currency="eur"),
+        refused("currency_mismatch", "currency"),
+    ),
+    row(
+        "an option that only one of two prices has",
+        subscribe("M10_OR_9_EUR", "M31", currency="eur"),
+        refused("currency_mismatch", "items[1].price"),
+    ),
+    row("no currency at all", subscribe("M10", currency="euro"), refused("parameter_invalid", "currency")),
     row("two intervals", subscribe("M31", "Y120"), refused("interval_mismatch", "items[1].price")),
     row("two interval counts", subscribe("M31", "Q90"), refused("interval_mismatch", "items[1].price")),
     row("the same price twice", subscribe("M31", "M31"), refused("parameters_exclusive", "items[1].price")),

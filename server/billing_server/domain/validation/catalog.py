@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from billing_server.domain import commands as c
-from billing_server.domain.catalog import Recurring
+from billing_server.domain.catalog import BillingScheme, CurrencyOption, Recurring
 from billing_server.domain.pricing import Tier, TransformQuantity, check_tiers
 from billing_server.domain.validation import numbers, text
 from billing_server.domain.validation.findings import Findings
 from billing_server.domain.validation.shapes import Shape, each, needs, nested
 
 TIERS_MAX: Final = 100
+CURRENCY_OPTIONS_MAX: Final = 50
 INTERVAL_COUNT_MAX: Final[Mapping[str, int]] = {"day": 1095, "week": 156, "month": 36, "year": 3}
 """Intervals in a period of three years, the longest there is."""
 
@@ -48,6 +49,10 @@ TIER: Final = Shape(
         "flat_amount": numbers.AMOUNT_OR_NOTHING,
     },
 )
+CURRENCY_OPTION: Final = Shape(
+    CurrencyOption,
+    {"currency": numbers.currency, "unit_amount": numbers.unit_amount, "tiers": each(TIER, most=TIERS_MAX)},
+)
 TRANSFORM_QUANTITY: Final = Shape(TransformQuantity, {"divide_by": numbers.whole(1, numbers.QUANTITY_MAX)})
 
 _OF_SCHEME: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
@@ -58,27 +63,51 @@ _OF_SCHEME: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 
 
 def _fields_of_scheme(price: c.CreatePrice, findings: Findings) -> None:
-    needed, refused = _OF_SCHEME[price.billing_scheme]
+    _judge_fields(price, "", price.billing_scheme, findings)
+    for index, option in enumerate(price.currency_options):
+        _judge_fields(option, f"currency_options[{index}].", price.billing_scheme, findings)
+
+
+def _judge_fields(costs: c.CreatePrice | CurrencyOption, path: str, scheme: BillingScheme, findings: Findings) -> None:
+    needed, refused = _OF_SCHEME[scheme]
     for name in needed:
-        if getattr(price, name) in (None, ()):
-            findings.add(name, "parameter_missing", f"billing_scheme={price.billing_scheme} needs it")
+        if getattr(costs, name, "of the price") in (None, ()):
+            findings.add(f"{path}{name}", "parameter_missing", f"billing_scheme={scheme} needs it")
     for name in refused:
-        if getattr(price, name) not in (None, ()):
+        if getattr(costs, name, None) not in (None, ()):
             findings.add(
-                name,
+                f"{path}{name}",
                 "parameters_exclusive",
-                f"not together with billing_scheme={price.billing_scheme}; leave it out, or change the scheme",
+                f"not together with billing_scheme={scheme}; leave it out, or change the scheme",
             )
 
 
 def _tiers_ascend(price: c.CreatePrice, findings: Findings) -> None:
+    _judge_tiers(price.tiers, "tiers", findings)
+    for index, option in enumerate(price.currency_options):
+        _judge_tiers(option.tiers, f"currency_options[{index}].tiers", findings)
+
+
+def _judge_tiers(tiers: Sequence[Tier], field: str, findings: Findings) -> None:
     """The tiers as a whole; their amounts have been judged one by one."""
-    if not price.tiers or any(violation.field.startswith("tiers") for violation in findings.violations):
+    if not tiers or any(violation.field.startswith(field) for violation in findings.violations):
         return
     try:
-        check_tiers(price.tiers)
+        check_tiers(tiers)
     except ValueError as error:
-        findings.add("tiers", "parameter_invalid", str(error))
+        findings.add(field, "parameter_invalid", str(error))
+
+
+def _each_currency_once(price: c.CreatePrice, findings: Findings) -> None:
+    known = {price.currency}
+    for index, option in enumerate(price.currency_options):
+        if option.currency in known:
+            findings.add(
+                f"currency_options[{index}].currency",
+                "parameters_exclusive",
+                f"the price has an amount in {option.currency} already; give each currency once",
+            )
+        known.add(option.currency)
 
 
 _KEY_TO_TRANSFER: Final = needs("transfer_lookup_key", "lookup_key", "name the key to take over")
@@ -118,10 +147,12 @@ SHAPES: Final = (
             "tiers": each(TIER, most=TIERS_MAX),
             "transform_quantity": nested(TRANSFORM_QUANTITY),
             "lookup_key": text.LOOKUP_KEY,
+            "currency_options": each(CURRENCY_OPTION, most=CURRENCY_OPTIONS_MAX),
             "metadata": text.metadata,
         },
         _fields_of_scheme,
         _tiers_ascend,
+        _each_currency_once,
         _KEY_TO_TRANSFER,
     ),
     Shape(

@@ -125,6 +125,7 @@ SHAPES: Final = (
         {
             "customer": text.ID,
             "items": each(ITEM, least=1, most=ITEMS_MAX),
+            "currency": numbers.currency,
             "days_until_due": numbers.DAYS_UNTIL_DUE,
             "billing_cycle_anchor": numbers.instant,
             "billing_cycle_anchor_config": nested(ANCHOR_CONFIG),
