@@ -72,7 +72,8 @@ async def _account_with_log(url: str, events: int) -> tuple[str, str]:
             "INSERT INTO events (account_id, position, type, customer, object_id, created, created_real, payload) "
             "SELECT account_id, e.position + head.position * s.n, type, customer, object_id, created, created_real, "
             "payload FROM events AS e, head, generate_series(1, ($2 - 1) / head.position) AS s (n) "
-            "WHERE account_id = $1 AND e.position + head.position * s.n <= $2",
+            # In the order of positions, as a log is written.
+            "WHERE account_id = $1 AND e.position + head.position * s.n <= $2 ORDER BY s.n, e.position",
             account_id,
             events,
         )

@@ -126,6 +126,7 @@ class Server:
         self.event_streams = EventStreams(engine.store, engine.bell, tails)
         self.consumers = Consumers(engine.store, engine.bell, tails)
         self.limits = Limits(streams_max=config.streams_max)
+        engine.door.turns_wanted = lambda: self.limits.busy
         self._open_streams = OpenStreams(self._key_ring)
         self._metrics = Metrics()
         edge = Edge(engine, self._key_ring, self.event_streams, self.consumers)

@@ -348,6 +348,15 @@ async def test_readers_that_go_away_leave_nothing_behind(server: Server, caller:
     assert caller.account_id not in server.engine.bell._waiting
 
 
+async def test_billing_runs_let_the_loop_turn_only_while_somebody_is_there(server: Server, caller: Caller) -> None:
+    reader = follow(caller)
+    await anext(reader)
+    assert server.engine.door.turns_wanted()
+    await reader.aclose()
+    await asyncio.wait_for(server.limits.idle(), 5)
+    assert not server.engine.door.turns_wanted()
+
+
 async def test_streams_have_limits_of_their_own(
     server: Server, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,11 @@ class Limits:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything goes on."""
+        return not self._idle.is_set()
+
     async def idle(self) -> None:
         """Wait until nothing goes on."""
         await self._idle.wait()

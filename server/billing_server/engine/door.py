@@ -7,6 +7,7 @@ running the batch again in halves.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from billing_server.engine.ids import IdSource
 from billing_server.engine.lateness import Lateness
 from billing_server.engine.pages import PagesCache
 from billing_server.engine.session import Session
+from billing_server.engine.slices import DECISIONS, Wanted, by_nobody, in_slices
 from billing_server.engine.transactions import committed
 from billing_server.engine.usage import with_usage
 from billing_server.engine.work import Answered, OnClaimed, OnLocked, Woken, Work, nobody_asks, nobody_waits
@@ -59,6 +61,10 @@ class Door:
         self.parked = 0
         self.carry_out: CarryOut = _leave_to_leases
         self.lateness = Lateness()
+        self.turns_wanted: Wanted = by_nobody
+        """Whether anybody waits for the loop while a billing run decides."""
+        # Billing runs decide one batch after the other: two that take turns would both want the database afterwards.
+        self._deciding = asyncio.Lock()
 
     # --- commands
 
@@ -275,13 +281,15 @@ class Door:
         books = await with_usage(unit, await unit.load(reaches), reaches, pages.catalog, opening.now)
         session = Session(unit, opening, pages, self._new_id, books)
         parked = {}
-        for customer in claimed:
-            try:
-                session.advance(customer, horizon)
-            except Exception:  # whatever is wrong with one book must not stop the others
-                LOGGER.exception("the book of %s does not advance; it is parked", customer)
-                parked[customer] = moment + PARK_SECONDS
-        await session.save()
+        async with self._deciding:
+            async for some in in_slices(claimed, DECISIONS, self.turns_wanted):
+                for customer in some:
+                    try:
+                        session.advance(customer, horizon)
+                    except Exception:  # whatever is wrong with one book must not stop the others
+                        LOGGER.exception("the book of %s does not advance; it is parked", customer)
+                        parked[customer] = moment + PARK_SECONDS
+        await session.save(self.turns_wanted)
         if parked:
             await unit.park(parked)
         return Woken(

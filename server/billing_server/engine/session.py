@@ -20,7 +20,9 @@ from billing_server.domain.turn import Pages
 from billing_server.engine.conclusion import conclude, refusal_of
 from billing_server.engine.events import event_rows
 from billing_server.engine.ids import IdSource
+from billing_server.engine.slices import EVENTS, Wanted, by_nobody, in_slices
 from billing_server.engine.work import Answered, Caller, Work
+from billing_server.store.event import EventRow
 from billing_server.store.idempotency import IdempotencyRow
 from billing_server.store.unit import Opening, Unit
 
@@ -237,7 +239,7 @@ class Session:
             created=self._opening.now,
         )
 
-    async def save(self) -> bool:
+    async def save(self, turns_wanted: Wanted = by_nobody) -> bool:
         """Write what has changed; whether there are new events."""
         saved = [
             (self._before.get(customer), book)
@@ -247,7 +249,9 @@ class Session:
         if self._time_passed:
             # Books were advanced one after the other; what happened in them is told in the order of time.
             self._events.sort(key=attrgetter("created"))
-        rows = event_rows(self._unit.account_id, self._events)
+        rows: list[EventRow] = []
+        async for some in in_slices(self._events, EVENTS, turns_wanted):
+            rows += event_rows(self._unit.account_id, some)
         if saved or rows or self._answers:
             await self._unit.save(saved, rows, list(self._answers.values()), self._messages)
         self.events_saved = len(rows)

@@ -159,10 +159,11 @@ async def read_payloads(connection: Connection, account_id: str, *, after: int, 
 
     The head is of the same snapshot as the events are.
     """
-    record = await connection.fetchrow(QUERIES["read_payloads"], account_id, after, limit)
-    assert record is not None
-    newest, first, payloads = record[0] or 0, record[1], record[2]
-    return PayloadPage(newest + 1 if first is None else first, payloads or [], newest)
+    rows = await connection.fetch(QUERIES["read_payloads"], account_id, after, limit)
+    # No event lies beyond the head, so its row is one of the last two.
+    newest = next((position for position, payload in reversed(rows) if payload is None), 0)
+    payloads = [payload for _, payload in rows if payload is not None]
+    return PayloadPage(rows[0]["position"] if payloads else newest + 1, payloads, newest)
 
 
 async def read_newest(
