@@ -28,6 +28,13 @@ def test_every_check_has_a_planted_fault() -> None:
     assert {check for check, _, _ in FAULTS} == set(CHECKS)
 
 
+def test_a_price_may_have_the_currency_as_an_option() -> None:
+    there = shared()
+    there.prices["price_1"].currency = "eur"
+    there.prices["price_1"].currency_options.add(currency="usd", unit_amount="1000")
+    assert list(findings_of(book(), there)) == []
+
+
 def test_a_clock_on_the_move_says_nothing_about_periods() -> None:
     found, there = book(), shared()
     there.clocks["clock_1"].status = clocks.TEST_CLOCK_STATUS_ADVANCING

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from billing.v1.catalog_model_pb2 import Price
 from billing.v1.customer_model_pb2 import BalanceTransaction
 from billing.v1.invoice_model_pb2 import CreditNote
 from billing.v1.payment_model_pb2 import AttemptState, PaymentAttempt, Refund
@@ -40,10 +41,14 @@ def links_of_subscriptions(book: Book, shared: Shared) -> Iterator[Fault]:
             price = shared.prices.get(item.price)
             if price is None:
                 yield item.id, f"there is no price {item.price}"
-            elif price.currency != subscription.currency:
+            elif subscription.currency not in _currencies(price):
                 yield item.id, f"its price is in {price.currency}, the subscription in {subscription.currency}"
             elif price.recurring.interval != subscription.interval:
                 yield item.id, f"its price {price.id} has another interval than the subscription"
+
+
+def _currencies(price: Price) -> set[str]:
+    return {price.currency, *(option.currency for option in price.currency_options)}
 
 
 @check
