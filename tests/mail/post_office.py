@@ -67,7 +67,9 @@ class PostOffice:
             self._server.close()
             self._server = None
         for transport in self._transports:
-            transport.abort()
+            # What is closed already cannot be aborted over TLS by the first releases of Python 3.11.
+            if not transport.is_closing():
+                transport.abort()
         await asyncio.sleep(0.01)
 
     @property
